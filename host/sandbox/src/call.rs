@@ -1,0 +1,378 @@
+//! One attempt: a fresh store, one instance, one call, and then everything is dropped.
+//!
+//! Nothing survives an attempt, so a guest that misbehaves harms only itself. The work is a future that is polled with a
+//! clock running; beside it stand the deadline and the caller's wish to stop, so that a guest asleep in the host is
+//! stopped as well as one that computes.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use omniq_model::Kind;
+use omniq_model::wit::Type;
+use wasmtime::component::{ComponentExportIndex, InstancePre};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{CallHook, component::Instance};
+use wasmtime_wasi::I32Exit;
+
+use crate::abi::{self, Args};
+use crate::grant::Grants;
+use crate::import::State;
+use crate::import::task::{LocalTask, TaskHost};
+use crate::limit::{Cancel, Limits, Meter, Stop};
+use crate::outcome::{Failure, Frame, Outcome, Output, Usage};
+
+/// What a call brings along besides its arguments. The default: no grants, the default limits, no queue.
+#[non_exhaustive]
+pub struct Call {
+    /// What the guest may use.
+    pub limits: Limits,
+    /// What the guest may touch.
+    pub grants: Arc<Grants>,
+    /// Stops the call from outside.
+    pub cancel: Cancel,
+    /// Serves `omniq:task`.
+    pub task: Box<dyn TaskHost>,
+    /// What to do when every slot of the pool is taken.
+    pub admission: Admission,
+    pub(crate) command: Option<Command>,
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            grants: Arc::default(),
+            cancel: Cancel::new(),
+            task: Box::new(LocalTask::default()),
+            admission: Admission::Wait,
+            command: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("limits", &self.limits).field("grants", &self.grants).finish_non_exhaustive()
+    }
+}
+
+/// What to do when every slot of the pool is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Admission {
+    /// Wait for one. The wait counts for no limit.
+    #[default]
+    Wait,
+    /// End with [`Kind::NoCapacity`]; nothing has run.
+    Refuse,
+}
+
+/// What a command is started with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Command {
+    /// The arguments, the command's own name first.
+    pub args: Vec<String>,
+    /// All of its standard input.
+    pub stdin: Vec<u8>,
+}
+
+/// What an attempt needs to know of its module.
+pub(crate) struct Target<'a> {
+    pub engine: &'a Engine,
+    pub pre: &'a InstancePre<State>,
+    pub imports_wasi: bool,
+    pub entry: Entry<'a>,
+}
+
+/// What of the module is called.
+pub(crate) enum Entry<'a> {
+    Function { index: &'a ComponentExportIndex, args: Args<'a>, result: Option<&'a Type>, is_async: bool },
+    Command { index: &'a ComponentExportIndex },
+}
+
+/// Runs an attempt on the current task of the runtime.
+pub(crate) async fn run(target: Target<'_>, call: Call) -> Outcome {
+    let meter = Arc::new(Meter::start(&call.limits, call.cancel.clone()));
+    let mut store = match open(&target, call, &meter, Execution::Fiber) {
+        Ok(store) => store,
+        Err(failure) => return refused(failure, &meter),
+    };
+    let work = async {
+        let instance = target.pre.instantiate_async(&mut store).await?;
+        enter_async(&mut store, &instance, &target.entry).await
+    };
+    let ended = supervise(&meter, work).await;
+    conclude(store, &target.entry, ended, &meter)
+}
+
+/// Runs an attempt to its end on the current thread, without a fiber. Only for components none of whose imports wait.
+pub(crate) fn run_on_thread(target: &Target<'_>, call: Call) -> Outcome {
+    let meter = Arc::new(Meter::start(&call.limits, call.cancel.clone()));
+    let mut store = match open(target, call, &meter, Execution::Thread) {
+        Ok(store) => store,
+        Err(failure) => return refused(failure, &meter),
+    };
+    meter.resume();
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let instance = target.pre.instantiate(&mut store)?;
+        enter(&mut store, &instance, &target.entry)
+    }));
+    meter.pause();
+    conclude(store, &target.entry, ended.map_err(|_| host_panic()).and_then(|ended| ended), &meter)
+}
+
+/// How the guest's stack is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Execution {
+    /// On its own stack, so that it can be set aside while it waits.
+    Fiber,
+    /// On the thread's stack.
+    Thread,
+}
+
+fn open(
+    target: &Target<'_>,
+    call: Call,
+    meter: &Arc<Meter>,
+    execution: Execution,
+) -> Result<Store<State>, Failure> {
+    let limits = call.limits.clone();
+    let state = State::new(call, Arc::clone(meter), target.imports_wasi)
+        .map_err(|error| Failure::new(error.kind(), error.to_string()))?;
+    let mut store = Store::new(target.engine, state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_fuel(limits.fuel).map_err(|error| Failure::new(Kind::Host, format!("{error:#}")))?;
+    // What one host call, or the result, may copy out of the guest. The default is too little for large results.
+    let copied = limits.result.max(limits.stdout).max(1 << 20).saturating_add(64 << 10);
+    store.set_hostcall_fuel(usize::try_from(copied).unwrap_or(usize::MAX));
+    store.set_max_component_handles(limits.handles as usize);
+    store.set_epoch_deadline(1);
+    let clock = Arc::clone(meter);
+    store.epoch_deadline_callback(move |_| {
+        clock.check()?;
+        Ok(match execution {
+            // A plain yield wakes itself at once and starves the runtime's timers.
+            Execution::Fiber => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+            Execution::Thread => UpdateDeadline::Continue(1),
+        })
+    });
+    store.call_hook(|store, hook| match hook {
+        CallHook::ReturningFromHost => Ok(store.data().seam.leave()?),
+        _ => Ok(()),
+    });
+    Ok(store)
+}
+
+/// What came out of the guest: the CBOR of a function's result, or whether a command succeeded.
+enum Returned {
+    Value(Vec<u8>),
+    Command(Result<(), ()>),
+}
+
+async fn enter_async(
+    store: &mut Store<State>,
+    instance: &Instance,
+    entry: &Entry<'_>,
+) -> wasmtime::Result<Returned> {
+    match entry {
+        Entry::Function { index, args, result, is_async } => {
+            let func = exported(store, instance, index)?;
+            let arity = if *is_async { abi::Arity::of_async(*result) } else { abi::Arity::Sync };
+            Ok(Returned::Value(abi::call_async(func, store, *args, arity).await?))
+        }
+        Entry::Command { index } => {
+            let func = exported(store, instance, index)?.typed::<(), (Result<(), ()>,)>(&mut *store)?;
+            Ok(Returned::Command(func.call_async(store, ()).await?.0))
+        }
+    }
+}
+
+fn enter(store: &mut Store<State>, instance: &Instance, entry: &Entry<'_>) -> wasmtime::Result<Returned> {
+    match entry {
+        Entry::Function { index, args, .. } => {
+            let func = exported(store, instance, index)?;
+            Ok(Returned::Value(abi::call(func, store, *args)?))
+        }
+        Entry::Command { index } => {
+            let func = exported(store, instance, index)?.typed::<(), (Result<(), ()>,)>(&mut *store)?;
+            Ok(Returned::Command(func.call(store, ())?.0))
+        }
+    }
+}
+
+fn exported(
+    store: &mut Store<State>,
+    instance: &Instance,
+    index: &ComponentExportIndex,
+) -> wasmtime::Result<wasmtime::component::Func> {
+    let missing = || Stop::new(Kind::Host, "the component lost an export between its inspection and this call");
+    Ok(instance.get_func(store, index).ok_or_else(missing)?)
+}
+
+/// Polls the work with its clocks running until it ends, its time is up or the caller gives up.
+async fn supervise<R>(
+    meter: &Meter,
+    work: impl Future<Output = wasmtime::Result<R>>,
+) -> wasmtime::Result<R> {
+    let mut work = pin!(work);
+    // Most calls end in their first poll and never need a timer.
+    let mut interruption: Option<Pin<Box<dyn Future<Output = Stop> + Send + '_>>> = None;
+    poll_fn(|context: &mut Context<'_>| {
+        meter.resume();
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        meter.pause();
+        match polled {
+            Ok(Poll::Ready(result)) => return Poll::Ready(result),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Err(host_panic())),
+        }
+        let interruption = interruption.get_or_insert_with(|| Box::pin(interrupted(meter)));
+        interruption.as_mut().poll(context).map(|stop| Err(stop.into()))
+    })
+    .await
+}
+
+/// Ends when the call must end, with the reason.
+async fn interrupted(meter: &Meter) -> Stop {
+    let timeout = async {
+        match meter.deadline() {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = timeout => meter.timed_out(),
+        () = meter.cancel_switch().elapsed() => Meter::cancelled(),
+    }
+}
+
+fn host_panic() -> wasmtime::Error {
+    Stop::new(Kind::Host, "the host failed inside this call; the guest is not to blame").into()
+}
+
+/// The outcome of a call that never started.
+pub(crate) fn refused(failure: Failure, meter: &Meter) -> Outcome {
+    let usage = Usage { wall: meter.started().elapsed(), ..Usage::default() };
+    Outcome { result: Err(failure), usage, denials: Vec::new(), stdout: Vec::new(), stderr: Vec::new() }
+}
+
+fn conclude(
+    store: Store<State>,
+    entry: &Entry<'_>,
+    ended: wasmtime::Result<Returned>,
+    meter: &Meter,
+) -> Outcome {
+    let left = store.get_fuel().unwrap_or(0);
+    let state = store.data();
+    let usage = Usage {
+        fuel: state.limits.fuel.saturating_sub(left),
+        peak_memory: state.limiter.peak_memory(),
+        wall: meter.started().elapsed(),
+        cpu: meter.cpu(),
+        host_calls: state.seam.calls(),
+    };
+    let denials = state.denials().all();
+    let result = judge(entry, ended, state).map_err(|mut failure| {
+        let blamed = matches!(failure.kind, Kind::Trap | Kind::Exit);
+        if let Some(denial) = denials.first().filter(|_| blamed) {
+            failure.kind = Kind::Denied;
+            failure.message = format!("the guest failed after it was denied {denial}: {}", failure.message);
+        }
+        failure
+    });
+    let (stdout, stderr) = (state.stdout.take(), state.stderr.take());
+    Outcome { result, usage, denials, stdout, stderr }
+}
+
+/// What the end of the guest means.
+fn judge(entry: &Entry<'_>, ended: wasmtime::Result<Returned>, state: &State) -> Result<Output, Failure> {
+    let failure = match (ended, entry) {
+        (Ok(Returned::Value(bytes)), Entry::Function { result, .. }) => match split(*result, bytes) {
+            Ok(value) => return Ok(Output::Value(value)),
+            Err(failure) => failure,
+        },
+        (Ok(Returned::Value(_)), Entry::Command { .. }) => Failure::new(Kind::Host, "a command returned a value"),
+        (Ok(Returned::Command(Ok(()))), _) => return Ok(Output::Command),
+        (Ok(Returned::Command(Err(()))), _) => Failure::new(Kind::Exit, "the command ended with a failure"),
+        (Err(error), entry) => {
+            if let (Some(I32Exit(0)), Entry::Command { .. }) = (error.downcast_ref(), entry) {
+                return Ok(Output::Command);
+            }
+            explain(&error, state)
+        }
+    };
+    // Out of memory comes out of a guest as an abort, an exception, or an error of its own: the limiter knows better.
+    let own = matches!(failure.kind, Kind::Trap | Kind::Exit | Kind::ErrResult);
+    match state.limiter.refusal().filter(|_| own) {
+        Some(stop) => Err(Failure { kind: stop.kind, message: stop.message, ..failure }),
+        None => Err(failure),
+    }
+}
+
+/// Takes the outer `result` off: its `ok` is the result, its `err` a failure that keeps the value.
+fn split(ty: Option<&Type>, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    const OK: &[u8] = b"\xa1\x62ok";
+    const ERR: &[u8] = b"\xa1\x63err";
+    let Some(Type::Result(sides)) = ty else { return Ok(bytes) };
+    if let Some(value) = bytes.strip_prefix(OK) {
+        return Ok(value.to_vec());
+    }
+    let value = bytes.strip_prefix(ERR).unwrap_or_default().to_vec();
+    let mut failure = Failure::new(Kind::ErrResult, "the function returned an error");
+    failure.error = Some((sides.err.clone(), value));
+    Err(failure)
+}
+
+/// Names the reason the engine gave up on a guest.
+fn explain(error: &wasmtime::Error, state: &State) -> Failure {
+    let backtrace = backtrace(error);
+    let failure = |kind, message: String| Failure { backtrace: backtrace.clone(), ..Failure::new(kind, message) };
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        let message = match (stop.kind, state.seam.last_interface()) {
+            (Kind::Timeout, Some(interface)) => format!("{}; its last host call was to `{interface}`", stop.message),
+            _ => stop.message.clone(),
+        };
+        return failure(stop.kind, message);
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return failure(Kind::Exit, format!("the guest exited with status {status} and so returned nothing"));
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return match trap {
+            Trap::OutOfFuel => failure(Kind::Fuel, format!("the guest used up its {} units of fuel", state.limits.fuel)),
+            Trap::StackOverflow => failure(Kind::Stack, "the guest's calls nest too deeply for its stack".to_owned()),
+            Trap::Interrupt => failure(Kind::Timeout, "the guest was interrupted".to_owned()),
+            other => failure(Kind::Trap, format!("the guest trapped: {other}")),
+        };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return failure(Kind::NoCapacity, "no slot for another instance is free; try again later".to_owned());
+    }
+    let text = error.root_cause().to_string();
+    // The engine has no type for these; the texts are pinned by tests.
+    if text.contains("resource limit exceeded") {
+        return failure(Kind::Instances, format!("the component is made of too many parts: {text}"));
+    }
+    if text.contains("fuel allocated for hostcalls") {
+        let what = state.seam.last_interface().unwrap_or("the host");
+        return failure(Kind::OutputTooLarge, format!("the guest handed over too much at once in a call to `{what}`"));
+    }
+    if text.contains("handle") && text.contains("limit") || text.contains("table has no free keys") {
+        return failure(Kind::Handles, format!("the guest holds too many handles; its limit is {}", state.limits.handles));
+    }
+    failure(Kind::Trap, format!("the guest broke the rules of the component model: {text}"))
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let frames = trace.frames().iter().take(20);
+    frames
+        .map(|frame| Frame {
+            function: frame.func_name().map(abi::demangle),
+            module: frame.module().name().map(str::to_owned),
+            offset: frame.module_offset(),
+        })
+        .collect()
+}

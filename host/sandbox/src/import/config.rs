@@ -1,0 +1,4 @@
+//! placeholder
+use super::State;
+use wasmtime::component::Linker;
+pub(crate) fn link(_: &mut Linker<State>) -> wasmtime::Result<()> { Ok(()) }
