@@ -1,0 +1,235 @@
+//! Bytes made to hurt: each ends in a named error, soon, and never in a panic.
+
+use std::fmt::Write;
+
+use super::*;
+
+#[test]
+fn a_component_cut_off_anywhere_is_refused_or_smaller() {
+    let whole = binary(&[
+        ADD,
+        r#"(import "wasi:cli/environment@0.2.3" (instance
+               (export "get-arguments" (func (result (list string))))))
+           (type $point (record (field "x" s32) (field "tag" string))) (export "point" (type $point))
+           (instance $adds (export "add" (func $add))) (export "acme:jobs/calc@1.0.0" (instance $adds))
+           (@custom "omniq:task" "{\"version\":1,\"functions\":{\"add\":{\"docs\":\"Adds.\"}}}")"#,
+    ]);
+    let full = inspect(&whole, &Rules::default()).unwrap();
+    for end in 0..whole.len() {
+        match inspect(&whole[..end], &Rules::default()) {
+            // Between two sections a cut leaves a valid component with less in it.
+            Ok(less) => assert!(less.functions.len() <= full.functions.len() && less != full),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_gives_an_answer() {
+    let whole = binary(&[ADD, r#"(export "acme:jobs/calc@1.0.0" (func $add))"#]);
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            for profile in [Profile::Strict, Profile::Full] {
+                let _ = inspect(&bytes, &Rules { profile, ..Rules::default() });
+            }
+        }
+    }
+}
+
+#[test]
+fn size_is_bounded_before_anything_is_read() {
+    let bytes = binary(&[ADD, r#"(export "add" (func $add))"#]);
+    let rules = Rules { max_bytes: bytes.len() - 1, ..Rules::default() };
+    assert_eq!(
+        inspect(&bytes, &rules),
+        Err(Error::TooLarge { size: bytes.len() as u64, max: bytes.len() as u64 - 1 })
+    );
+    let bytes = vec![0; 100 << 20];
+    assert!(matches!(inspect(&bytes, &Rules::default()), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn a_data_segment_of_100_mb_is_too_large_or_skipped() {
+    let data = "a".repeat(100 << 20);
+    let module = format!(r#"(core module (memory 1601) (data (i32.const 0) "{data}"))"#);
+    let bytes = binary(&[&module, ADD, r#"(export "add" (func $add))"#]);
+    let message = inspect(&bytes, &Rules::default()).unwrap_err().to_string();
+    assert!(message.contains("more than the 33554432 allowed"), "{message}");
+    let rules = Rules { max_bytes: usize::MAX, ..Rules::default() };
+    assert_eq!(inspect(&bytes, &rules).unwrap().functions.len(), 1);
+}
+
+#[test]
+fn ten_thousand_exports_are_too_many() {
+    let mut exports = String::new();
+    for index in 0..10_000 {
+        write!(exports, r#"(export "f{index}" (func $add))"#).unwrap();
+    }
+    assert_eq!(
+        refused(&[ADD, &exports]),
+        "the component exports more than 1000 functions; split it"
+    );
+    let rules = Rules { max_functions: 10_000, ..Rules::default() };
+    let inspection = inspect(&binary(&[ADD, &exports]), &rules).unwrap();
+    assert_eq!(inspection.functions.len(), 10_000);
+}
+
+#[test]
+fn functions_that_cannot_be_called_count_as_well() {
+    let mut body = r#"(export "b" (type $B (sub resource)))"#.to_owned();
+    for index in 0..1001 {
+        write!(body, r#"(export "f{index}" (func (param "b" (own $B))))"#).unwrap();
+    }
+    let result = exports(&interface("a:b/c", &body), &Rules::default());
+    assert_eq!(result.err(), Some(Error::TooManyFunctions { max: 1000 }));
+}
+
+/// An interface with one function whose parameter is `levels` lists around a `u8`.
+fn deep(levels: usize) -> Vec<u8> {
+    let mut body = "(type $t0 u8)".to_owned();
+    for level in 1..=levels {
+        write!(body, "(type $t{level} (list $t{}))", level - 1).unwrap();
+    }
+    write!(body, r#"(export "f" (func (param "x" $t{levels})))"#).unwrap();
+    interface("deep", &body)
+}
+
+#[test]
+fn a_type_that_nests_too_deep_is_refused() {
+    assert!(exports(&deep(31), &Rules::default()).is_ok());
+    assert_eq!(
+        exports(&deep(32), &Rules::default()).err().map(|error| error.to_string()),
+        Some("`deep#f` has a type that is more than 32 levels deep; flatten it".to_owned())
+    );
+    // Beyond a hundred levels the validator refuses it first.
+    assert!(matches!(exports(&deep(200), &Rules::default()), Err(Error::Invalid { .. })));
+}
+
+/// An interface with one function whose parameter is a tree of `2^levels` numbers, in a few bytes.
+fn doubling(levels: usize) -> Vec<u8> {
+    let mut body = "(type $t0 (tuple u8 u8))".to_owned();
+    for level in 1..levels {
+        write!(body, "(type $t{level} (tuple $t{0} $t{0}))", level - 1).unwrap();
+    }
+    write!(body, r#"(export "f" (func (param "x" $t{})))"#, levels - 1).unwrap();
+    interface("wide", &body)
+}
+
+#[test]
+fn a_type_of_exponential_size_is_refused_before_it_is_written_out() {
+    assert!(exports(&doubling(12), &Rules::default()).is_ok());
+    assert_eq!(
+        exports(&doubling(14), &Rules::default()).err().map(|error| error.to_string()),
+        Some(
+            "the types of `wide#f` have more than 10000 parts when written out; simplify them"
+                .to_owned()
+        )
+    );
+    assert!(exports(&doubling(60), &Rules::default()).is_err());
+}
+
+#[test]
+fn all_signatures_together_are_bounded() {
+    // Each function alone has 129 parts and is within its limit.
+    let mut body = "(type $t0 (tuple u8 u8))".to_owned();
+    for level in 1..6 {
+        write!(body, "(type $t{level} (tuple $t{0} $t{0}))", level - 1).unwrap();
+    }
+    for index in 0..70 {
+        write!(body, r#"(export "f{index}" (func (param "x" $t5)))"#).unwrap();
+    }
+    let read = |max_type_nodes| {
+        let rules = Rules { max_type_nodes, ..Rules::default() };
+        exports(&interface("many", &body), &rules).map(|exports| exports.functions.len())
+    };
+    assert_eq!(read(200), Ok(70));
+    assert_eq!(
+        read(150).unwrap_err().to_string(),
+        "the types of all functions together have more than 7500 parts when written out; export fewer functions"
+    );
+    assert!(matches!(read(100), Err(Error::TypeSize { max: 100, .. })));
+}
+
+#[test]
+fn long_names_count_as_size() {
+    let label = "a".repeat(60_000);
+    let body = format!(
+        r#"(type $e (enum "{label}")) (export "e" (type $E (eq $e)))
+           (export "f" (func (param "x" (tuple $E $E $E $E $E $E $E $E $E $E $E $E))))"#
+    );
+    let error = exports(&interface("names", &body), &Rules::default()).err().unwrap();
+    assert!(matches!(error, Error::TypeSize { max: 10_000, .. }), "{error}");
+}
+
+#[test]
+fn messages_stay_short_whatever_the_names_are() {
+    let name = "a".repeat(90_000);
+    let message = refused(&[&format!(r#"(import "{name}" (func))"#)]);
+    assert!(message.len() < 1000, "{}", message.len());
+    let inspection = accepted(&[ADD, &format!(r#"(export "{name}" (func $add))"#)]);
+    let message = inspection.function(&"b".repeat(90_000)).unwrap_err().to_string();
+    assert!(message.len() < 1000, "{}", message.len());
+}
+
+#[test]
+fn a_long_chain_of_aliases_is_followed_only_so_far() {
+    let mut body = r#"(type $e (enum "a")) (export "t0" (type $t0 (eq $e)))"#.to_owned();
+    for level in 1..5000 {
+        write!(body, r#"(export "t{level}" (type $t{level} (eq $t{})))"#, level - 1).unwrap();
+    }
+    body.push_str(r#"(export "f" (func (param "x" $t4999)))"#);
+    let exports = exports(&interface("chain", &body), &Rules::default()).unwrap();
+    assert_eq!(signatures(&exports), ["chain#f(x: t4999)"]);
+}
+
+/// Components inside each other, `levels` of them.
+fn nested(levels: usize) -> Vec<u8> {
+    let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+    for _ in 0..levels {
+        let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
+        let mut size = bytes.len();
+        while size >= 0x80 {
+            outer.push(0x80 | (size & 0x7f) as u8);
+            size >>= 7;
+        }
+        outer.push(size as u8);
+        outer.extend_from_slice(&bytes);
+        bytes = outer;
+    }
+    bytes
+}
+
+#[test]
+fn components_in_components_are_bounded() {
+    let error = |levels| inspect(&nested(levels), &Rules::default()).unwrap_err();
+    assert_eq!(error(32), Error::NothingToRun(Vec::new()));
+    assert_eq!(error(33), Error::Nesting { max: 32 });
+    assert_eq!(error(3000), Error::Nesting { max: 32 });
+}
+
+#[test]
+fn documentation_is_bounded() {
+    let docs = |count: usize, text: &str| {
+        let mut entries: Vec<_> = (0..count).map(|index| format!("f{index}")).collect();
+        entries.push("add".to_owned());
+        for entry in &mut entries {
+            *entry = format!(r#"\"{entry}\":{{\"docs\":\"{text}\"}}"#);
+        }
+        let entries = entries.join(",");
+        format!(r#"(@custom "omniq:task" "{{\"version\":1,\"functions\":{{{entries}}}}}")"#)
+    };
+    let read = |custom: String| accepted(&[ADD, r#"(export "add" (func $add))"#, &custom]);
+
+    let long = read(docs(0, &"é".repeat(20_000)));
+    assert_eq!(long.functions[0].docs.as_ref().map(String::len), Some(16 << 10));
+
+    let larger_than_all = read(docs(0, &"a".repeat(2 << 20)));
+    assert_eq!(larger_than_all.functions[0].docs, None);
+
+    assert!(read(docs(20_000, "x")).functions[0].docs.is_some());
+
+    let deep = format!(r#"(@custom "omniq:task" "{}")"#, "[".repeat(100_000));
+    assert_eq!(read(deep).notes.len(), 1);
+}
