@@ -75,7 +75,10 @@ impl<'a, 't> Canonicalizer<'a, 't> {
             Type::List(_) if ty.is_bytes() => self.bytes(ty)?,
             Type::List(element) => self.list(ty, element)?,
             Type::Tuple(types) => self.tuple(ty, types)?,
-            Type::Record(record) => self.record(ty, &record.fields, Noun::Field)?,
+            Type::Record(record) => {
+                let entries = self.map(ty)?;
+                self.record(entries, &record.fields, Noun::Field)?;
+            }
             Type::Variant(variant) => self.variant(ty, variant)?,
             Type::Enum(labels) => {
                 let label = self.text(ty)?;
@@ -236,9 +239,8 @@ impl<'a, 't> Canonicalizer<'a, 't> {
         Ok(())
     }
 
-    /// Reads a map as a record, or as arguments by name.
-    pub fn record(&mut self, ty: &Type, fields: &'t [Field], noun: Noun) -> Result<(), Error> {
-        let mut left = self.map(ty)?;
+    /// Reads the entries of a map as a record, or as arguments by name.
+    pub fn record(&mut self, mut left: Left, fields: &'t [Field], noun: Noun) -> Result<(), Error> {
         let mut record = self.sink.open_record(fields, noun);
         while left.next(&mut self.reader)?.is_some() {
             let key = self.text(&Type::String)?;
@@ -251,8 +253,7 @@ impl<'a, 't> Canonicalizer<'a, 't> {
 
     fn variant(&mut self, ty: &Type, variant: &'t Variant) -> Result<(), Error> {
         let start = self.reader.position();
-        let is_map = self.reader.peek().is_some_and(|first| first >> 5 == Major::Map as u8);
-        let mut left = if is_map { Some(self.map(ty)?) } else { None };
+        let mut left = self.members(Major::Map)?;
         if let Some(left) = &mut left
             && left.next(&mut self.reader)?.is_none()
         {
@@ -348,23 +349,32 @@ impl<'a, 't> Canonicalizer<'a, 't> {
     }
 
     #[inline]
-    pub fn array(&mut self, ty: &Type) -> Result<Left, Error> {
-        let start = self.reader.position();
-        let head = self.reader.read_head()?;
-        if head.major != Major::Array {
-            return Err(self.mismatch(ty, start));
+    fn array(&mut self, ty: &Type) -> Result<Left, Error> {
+        match self.members(Major::Array)? {
+            Some(left) => Ok(left),
+            None => Err(self.mismatch(ty, self.reader.position())),
         }
-        Ok(Left::of(&self.reader, head, 1)?)
     }
 
     #[inline]
     fn map(&mut self, ty: &Type) -> Result<Left, Error> {
+        match self.members(Major::Map)? {
+            Some(left) => Ok(left),
+            None => Err(self.mismatch(ty, self.reader.position())),
+        }
+    }
+
+    /// Moves past the head of an array or map; `None`, and no move, if something else comes.
+    #[inline]
+    pub fn members(&mut self, major: Major) -> Result<Option<Left>, Error> {
         let start = self.reader.position();
         let head = self.reader.read_head()?;
-        if head.major != Major::Map {
-            return Err(self.mismatch(ty, start));
+        if head.major != major {
+            self.reader.rewind(start);
+            return Ok(None);
         }
-        Ok(Left::of(&self.reader, head, 2)?)
+        let each = if major == Major::Map { 2 } else { 1 };
+        Ok(Some(Left::of(&self.reader, head, each)?))
     }
 
     /// The item at `start` is not what `ty` needs.
@@ -408,6 +418,14 @@ impl Left {
                 *done += 1;
                 Ok(Some(*done - 1))
             }
+        }
+    }
+
+    /// How many there are in all, where that was said.
+    pub fn end(self) -> Option<usize> {
+        match self {
+            Left::Items { end, .. } => Some(end),
+            Left::UntilBreak { .. } => None,
         }
     }
 

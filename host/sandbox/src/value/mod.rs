@@ -8,12 +8,16 @@
 //!
 //! Nothing here needs the engine, so any process that only accepts work can check it.
 
+pub mod args;
 pub mod cbor;
+pub mod json;
+pub mod wave;
 
 mod bounds;
 mod canonical;
 mod error;
 mod names;
+mod print;
 mod sink;
 
 pub use bounds::Bounds;

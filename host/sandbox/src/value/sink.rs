@@ -252,6 +252,20 @@ impl<'t> Sink<'t> {
         Ok(())
     }
 
+    /// Ends an argument list that was given by position: `given` of them, of which only options may be left out.
+    pub fn close_args(&mut self, record: &Record<'t>, given: usize) -> Result<(), Error> {
+        let params = record.fields;
+        let required = params
+            .iter()
+            .rposition(|param| !matches!(param.ty, Type::Option(_)))
+            .map_or(0, |last| last + 1);
+        if given < required || given > params.len() {
+            return Err(Error::arity(params.len(), given));
+        }
+        self.close_record(record)
+    }
+
+    /// Puts the entries of `record` into canonical order, and none where an option is absent.
     fn arrange(&mut self, record: &Record<'t>) -> Result<(), Error> {
         let fields = record.fields;
         let mut given: Vec<Option<(usize, usize)>> = vec![None; fields.len()];
