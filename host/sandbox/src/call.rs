@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use omniq_model::Kind;
 use omniq_model::wit::Type;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime::{CallHook, component::Instance};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::abi::{self, Args};
@@ -25,7 +25,6 @@ use crate::limit::{Cancel, Limits, Meter, Stop};
 use crate::outcome::{Failure, Frame, Outcome, Output, Usage};
 
 /// What a call brings along besides its arguments. The default: no grants, the default limits, no queue.
-#[non_exhaustive]
 pub struct Call {
     /// What the guest may use.
     pub limits: Limits,
@@ -37,7 +36,6 @@ pub struct Call {
     pub task: Box<dyn TaskHost>,
     /// What to do when every slot of the pool is taken.
     pub admission: Admission,
-    pub(crate) command: Option<Command>,
 }
 
 impl Default for Call {
@@ -48,14 +46,16 @@ impl Default for Call {
             cancel: Cancel::new(),
             task: Box::new(LocalTask::default()),
             admission: Admission::Wait,
-            command: None,
         }
     }
 }
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call").field("limits", &self.limits).field("grants", &self.grants).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("limits", &self.limits)
+            .field("grants", &self.grants)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,18 +84,27 @@ pub(crate) struct Target<'a> {
     pub pre: &'a InstancePre<State>,
     pub imports_wasi: bool,
     pub entry: Entry<'a>,
+    /// What a command is started with.
+    pub command: Option<Command>,
 }
 
 /// What of the module is called.
 pub(crate) enum Entry<'a> {
-    Function { index: &'a ComponentExportIndex, args: Args<'a>, result: Option<&'a Type>, is_async: bool },
-    Command { index: &'a ComponentExportIndex },
+    Function {
+        index: &'a ComponentExportIndex,
+        args: Args<'a>,
+        result: Option<&'a Type>,
+        is_async: bool,
+    },
+    Command {
+        index: &'a ComponentExportIndex,
+    },
 }
 
 /// Runs an attempt on the current task of the runtime.
-pub(crate) async fn run(target: Target<'_>, call: Call) -> Outcome {
+pub(crate) async fn run(mut target: Target<'_>, call: Call) -> Outcome {
     let meter = Arc::new(Meter::start(&call.limits, call.cancel.clone()));
-    let mut store = match open(&target, call, &meter, Execution::Fiber) {
+    let mut store = match open(&mut target, call, &meter, Execution::Fiber) {
         Ok(store) => store,
         Err(failure) => return refused(failure, &meter),
     };
@@ -108,9 +117,9 @@ pub(crate) async fn run(target: Target<'_>, call: Call) -> Outcome {
 }
 
 /// Runs an attempt to its end on the current thread, without a fiber. Only for components none of whose imports wait.
-pub(crate) fn run_on_thread(target: &Target<'_>, call: Call) -> Outcome {
+pub(crate) fn run_on_thread(mut target: Target<'_>, call: Call) -> Outcome {
     let meter = Arc::new(Meter::start(&call.limits, call.cancel.clone()));
-    let mut store = match open(target, call, &meter, Execution::Thread) {
+    let mut store = match open(&mut target, call, &meter, Execution::Thread) {
         Ok(store) => store,
         Err(failure) => return refused(failure, &meter),
     };
@@ -133,13 +142,13 @@ enum Execution {
 }
 
 fn open(
-    target: &Target<'_>,
+    target: &mut Target<'_>,
     call: Call,
     meter: &Arc<Meter>,
     execution: Execution,
 ) -> Result<Store<State>, Failure> {
     let limits = call.limits.clone();
-    let state = State::new(call, Arc::clone(meter), target.imports_wasi)
+    let state = State::new(call, target.command.take(), Arc::clone(meter), target.imports_wasi)
         .map_err(|error| Failure::new(error.kind(), error.to_string()))?;
     let mut store = Store::new(target.engine, state);
     store.limiter(|state| &mut state.limiter);
@@ -183,20 +192,26 @@ async fn enter_async(
             Ok(Returned::Value(abi::call_async(func, store, *args, arity).await?))
         }
         Entry::Command { index } => {
-            let func = exported(store, instance, index)?.typed::<(), (Result<(), ()>,)>(&mut *store)?;
+            let func =
+                exported(store, instance, index)?.typed::<(), (Result<(), ()>,)>(&mut *store)?;
             Ok(Returned::Command(func.call_async(store, ()).await?.0))
         }
     }
 }
 
-fn enter(store: &mut Store<State>, instance: &Instance, entry: &Entry<'_>) -> wasmtime::Result<Returned> {
+fn enter(
+    store: &mut Store<State>,
+    instance: &Instance,
+    entry: &Entry<'_>,
+) -> wasmtime::Result<Returned> {
     match entry {
         Entry::Function { index, args, .. } => {
             let func = exported(store, instance, index)?;
             Ok(Returned::Value(abi::call(func, store, *args)?))
         }
         Entry::Command { index } => {
-            let func = exported(store, instance, index)?.typed::<(), (Result<(), ()>,)>(&mut *store)?;
+            let func =
+                exported(store, instance, index)?.typed::<(), (Result<(), ()>,)>(&mut *store)?;
             Ok(Returned::Command(func.call(store, ())?.0))
         }
     }
@@ -207,7 +222,9 @@ fn exported(
     instance: &Instance,
     index: &ComponentExportIndex,
 ) -> wasmtime::Result<wasmtime::component::Func> {
-    let missing = || Stop::new(Kind::Host, "the component lost an export between its inspection and this call");
+    let missing = || {
+        Stop::new(Kind::Host, "the component lost an export between its inspection and this call")
+    };
     Ok(instance.get_func(store, index).ok_or_else(missing)?)
 }
 
@@ -255,7 +272,13 @@ fn host_panic() -> wasmtime::Error {
 /// The outcome of a call that never started.
 pub(crate) fn refused(failure: Failure, meter: &Meter) -> Outcome {
     let usage = Usage { wall: meter.started().elapsed(), ..Usage::default() };
-    Outcome { result: Err(failure), usage, denials: Vec::new(), stdout: Vec::new(), stderr: Vec::new() }
+    Outcome {
+        result: Err(failure),
+        usage,
+        denials: Vec::new(),
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+    }
 }
 
 fn conclude(
@@ -278,7 +301,8 @@ fn conclude(
         let blamed = matches!(failure.kind, Kind::Trap | Kind::Exit);
         if let Some(denial) = denials.first().filter(|_| blamed) {
             failure.kind = Kind::Denied;
-            failure.message = format!("the guest failed after it was denied {denial}: {}", failure.message);
+            failure.message =
+                format!("the guest failed after it was denied {denial}: {}", failure.message);
         }
         failure
     });
@@ -287,15 +311,28 @@ fn conclude(
 }
 
 /// What the end of the guest means.
-fn judge(entry: &Entry<'_>, ended: wasmtime::Result<Returned>, state: &State) -> Result<Output, Failure> {
+fn judge(
+    entry: &Entry<'_>,
+    ended: wasmtime::Result<Returned>,
+    state: &State,
+) -> Result<Output, Failure> {
     let failure = match (ended, entry) {
-        (Ok(Returned::Value(bytes)), Entry::Function { result, .. }) => match split(*result, bytes) {
+        (Ok(Returned::Value(bytes)), _) if bytes.len() as u64 > state.limits.result => {
+            let stop = Stop::too_large("the result", state.limits.result);
+            Failure::new(stop.kind, stop.message)
+        }
+        (Ok(Returned::Value(bytes)), Entry::Function { result, .. }) => match split(*result, bytes)
+        {
             Ok(value) => return Ok(Output::Value(value)),
             Err(failure) => failure,
         },
-        (Ok(Returned::Value(_)), Entry::Command { .. }) => Failure::new(Kind::Host, "a command returned a value"),
+        (Ok(Returned::Value(_)), Entry::Command { .. }) => {
+            Failure::new(Kind::Host, "a command returned a value")
+        }
         (Ok(Returned::Command(Ok(()))), _) => return Ok(Output::Command),
-        (Ok(Returned::Command(Err(()))), _) => Failure::new(Kind::Exit, "the command ended with a failure"),
+        (Ok(Returned::Command(Err(()))), _) => {
+            Failure::new(Kind::Exit, "the command ended with a failure")
+        }
         (Err(error), entry) => {
             if let (Some(I32Exit(0)), Entry::Command { .. }) = (error.downcast_ref(), entry) {
                 return Ok(Output::Command);
@@ -328,39 +365,65 @@ fn split(ty: Option<&Type>, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
 /// Names the reason the engine gave up on a guest.
 fn explain(error: &wasmtime::Error, state: &State) -> Failure {
     let backtrace = backtrace(error);
-    let failure = |kind, message: String| Failure { backtrace: backtrace.clone(), ..Failure::new(kind, message) };
+    let failure = |kind, message: String| Failure {
+        backtrace: backtrace.clone(),
+        ..Failure::new(kind, message)
+    };
     if let Some(stop) = error.downcast_ref::<Stop>() {
         let message = match (stop.kind, state.seam.last_interface()) {
-            (Kind::Timeout, Some(interface)) => format!("{}; its last host call was to `{interface}`", stop.message),
+            (Kind::Timeout, Some(interface)) => {
+                format!("{}; its last host call was to `{interface}`", stop.message)
+            }
             _ => stop.message.clone(),
         };
         return failure(stop.kind, message);
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return failure(Kind::Exit, format!("the guest exited with status {status} and so returned nothing"));
+        return failure(
+            Kind::Exit,
+            format!("the guest exited with status {status} and so returned nothing"),
+        );
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return match trap {
-            Trap::OutOfFuel => failure(Kind::Fuel, format!("the guest used up its {} units of fuel", state.limits.fuel)),
-            Trap::StackOverflow => failure(Kind::Stack, "the guest's calls nest too deeply for its stack".to_owned()),
+            Trap::OutOfFuel => failure(
+                Kind::Fuel,
+                format!("the guest used up its {} units of fuel", state.limits.fuel),
+            ),
+            Trap::StackOverflow => {
+                failure(Kind::Stack, "the guest's calls nest too deeply for its stack".to_owned())
+            }
             Trap::Interrupt => failure(Kind::Timeout, "the guest was interrupted".to_owned()),
             other => failure(Kind::Trap, format!("the guest trapped: {other}")),
         };
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return failure(Kind::NoCapacity, "no slot for another instance is free; try again later".to_owned());
+        return failure(
+            Kind::NoCapacity,
+            "no slot for another instance is free; try again later".to_owned(),
+        );
     }
     let text = error.root_cause().to_string();
     // The engine has no type for these; the texts are pinned by tests.
     if text.contains("resource limit exceeded") {
-        return failure(Kind::Instances, format!("the component is made of too many parts: {text}"));
+        return failure(
+            Kind::Instances,
+            format!("the component is made of too many parts: {text}"),
+        );
     }
     if text.contains("fuel allocated for hostcalls") {
         let what = state.seam.last_interface().unwrap_or("the host");
-        return failure(Kind::OutputTooLarge, format!("the guest handed over too much at once in a call to `{what}`"));
+        return failure(
+            Kind::OutputTooLarge,
+            format!("the guest handed over too much at once in a call to `{what}`"),
+        );
     }
-    if text.contains("handle") && text.contains("limit") || text.contains("table has no free keys") {
-        return failure(Kind::Handles, format!("the guest holds too many handles; its limit is {}", state.limits.handles));
+    if text.contains("handle") && text.contains("limit") || text.contains("table has no free keys")
+    {
+        return failure(
+            Kind::Handles,
+            format!("the guest holds too many handles; its limit is {}", state.limits.handles),
+        );
     }
     failure(Kind::Trap, format!("the guest broke the rules of the component model: {text}"))
 }

@@ -11,7 +11,6 @@ use crate::import::keyvalue::Buckets;
 
 /// The capabilities of one call. The default grants nothing but clocks and randomness.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct Grants {
     /// Environment variables, by name.
     pub env: BTreeMap<String, String>,

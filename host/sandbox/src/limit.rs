@@ -15,7 +15,6 @@ use wasmtime::ResourceLimiter;
 ///
 /// The stack is not here: the engine sets it for all its calls, see [`Builder::stack`](crate::Builder::stack).
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// Units of fuel, roughly one for each WebAssembly instruction executed. Default 20 × 10⁹.
     pub fuel: u64,
@@ -149,7 +148,9 @@ impl Limiter {
             let limit = self.memory.limit;
             return Some(Stop::new(
                 Kind::Memory,
-                format!("the guest asked for {wanted} bytes of memory in all; its limit is {limit}"),
+                format!(
+                    "the guest asked for {wanted} bytes of memory in all; its limit is {limit}"
+                ),
             ));
         }
         let wanted = self.elements.refused?;

@@ -8,8 +8,8 @@ use omniq_model::wit::Signature;
 use omniq_model::{Digest, Kind};
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime::Engine;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use crate::abi::Args;
 use crate::cache::{CodeCache, Image, Key};
@@ -18,7 +18,7 @@ use crate::engine::{self, Allocation, Settings, Ticker};
 use crate::error::Error;
 use crate::import::{self, State};
 use crate::inspect::{self, Capability, FunctionName, Inspection, LookupError, Profile, Rules};
-use crate::limit::Meter;
+use crate::limit::{Cancel, Meter};
 use crate::outcome::{Failure, Outcome};
 use crate::value::{Bounds, args, cbor};
 
@@ -52,7 +52,12 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { rules: Rules::default(), allocation: Allocation::OnDemand, stack: 512 << 10, cache: None }
+        Self {
+            rules: Rules::default(),
+            allocation: Allocation::OnDemand,
+            stack: 512 << 10,
+            cache: None,
+        }
     }
 }
 
@@ -93,8 +98,13 @@ impl Builder {
     /// # Errors
     /// [`Error::Engine`] if this machine cannot run the engine, [`Error::Cache`] if the cache's folder is not safe to use.
     pub fn open(self) -> Result<Sandbox, Error> {
-        let settings = Settings { profile: self.rules.profile, allocation: self.allocation, stack: self.stack };
-        let cache = self.cache.map(|(folder, bytes)| CodeCache::open(&folder, bytes)).transpose()?;
+        let settings = Settings {
+            profile: self.rules.profile,
+            allocation: self.allocation,
+            stack: self.stack,
+        };
+        let cache =
+            self.cache.map(|(folder, bytes)| CodeCache::open(&folder, bytes)).transpose()?;
         let (engine, allocation) = engine::open(&settings)?;
         let slots = match allocation {
             Allocation::Pooled { instances } => instances as usize,
@@ -133,6 +143,11 @@ impl Sandbox {
         self.0.allocation
     }
 
+    /// How many more instances there is room for at this moment.
+    pub fn free_slots(&self) -> usize {
+        self.0.slots.available_permits()
+    }
+
     /// The profile that components are taken in.
     pub fn profile(&self) -> Profile {
         self.0.rules.profile
@@ -164,7 +179,8 @@ impl Sandbox {
             let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             // A slot that nobody else holds and whose module is gone is of no more use.
             loaded.retain(|_, slot| {
-                Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|module| module.strong_count() > 0)
+                Arc::strong_count(slot) > 1
+                    || slot.try_lock().is_ok_and(|module| module.strong_count() > 0)
             });
             Arc::clone(loaded.entry(inspection.digest).or_default())
         };
@@ -195,7 +211,10 @@ impl Sandbox {
         };
         let pre = self.0.linker.instantiate_pre(&component).map_err(Error::compile)?;
         let imports_wasi = inspection.imports.iter().any(|import| import.name.starts_with("wasi:"));
-        let waits = inspection.imports.iter().any(|import| WAITING.iter().any(|name| import.name.starts_with(name)));
+        let waits = inspection
+            .imports
+            .iter()
+            .any(|import| WAITING.iter().any(|name| import.name.starts_with(name)));
         let exports = inspection
             .functions
             .iter()
@@ -203,7 +222,8 @@ impl Sandbox {
             .collect::<Result<_, _>>()?;
         let command = match &inspection.command {
             Some(interface) => {
-                let name = FunctionName { interface: Some(interface.clone()), function: "run".to_owned() };
+                let name =
+                    FunctionName { interface: Some(interface.clone()), function: "run".to_owned() };
                 Some(Export::index(&component, &name)?)
             }
             None => None,
@@ -230,33 +250,47 @@ impl Sandbox {
             .thread_name("omniq-sandbox")
             .enable_all()
             .build()
-            .map_err(|source| Error::host("could not start a runtime for blocking calls", source))?;
+            .map_err(|source| {
+                Error::host("could not start a runtime for blocking calls", source)
+            })?;
         Ok(self.0.runtime.get_or_init(|| runtime))
     }
 
-    async fn admit(&self, call: &Call) -> Result<SemaphorePermit<'_>, Failure> {
-        let full = || Failure::new(Kind::NoCapacity, "every slot for an instance is taken; try again later");
+    async fn admit(
+        &self,
+        admission: Admission,
+        cancel: &Cancel,
+    ) -> Result<SemaphorePermit<'_>, Failure> {
+        let full = || {
+            Failure::new(Kind::NoCapacity, "every slot for an instance is taken; try again later")
+        };
         match self.0.slots.try_acquire() {
             Ok(permit) => return Ok(permit),
             Err(TryAcquireError::Closed) => return Err(full()),
-            Err(TryAcquireError::NoPermits) if call.admission == Admission::Refuse => return Err(full()),
+            Err(TryAcquireError::NoPermits) if admission == Admission::Refuse => {
+                return Err(full());
+            }
             Err(TryAcquireError::NoPermits) => {}
         }
         tokio::select! {
             permit = self.0.slots.acquire() => permit.map_err(|_| full()),
-            () = call.cancel.elapsed() => Err(Failure::new(Kind::Cancelled, Meter::cancelled().message)),
+            () = cancel.elapsed() => Err(Failure::new(Kind::Cancelled, Meter::cancelled().message)),
         }
     }
 }
 
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sandbox").field("allocation", &self.0.allocation).field("rules", &self.0.rules).finish_non_exhaustive()
+        f.debug_struct("Sandbox")
+            .field("allocation", &self.0.allocation)
+            .field("rules", &self.0.rules)
+            .finish_non_exhaustive()
     }
 }
 
 /// Interfaces with functions that can wait; a component that imports none of them runs without a stack of its own.
-const WAITING: &[&str] = &["wasi:io/", "wasi:filesystem/", "wasi:sockets/", "wasi:http/", "wasi:cli/std"];
+const WAITING: &[&str] =
+    &["wasi:io/", "wasi:filesystem/", "wasi:sockets/", "wasi:http/", "wasi:cli/std"];
 
 #[expect(unsafe_code, reason = "loading compiled code is as trusting as running it")]
 fn trusted(engine: &Engine, image: &Image) -> Option<Component> {
@@ -282,7 +316,11 @@ struct Export {
 }
 
 impl Export {
-    fn find(component: &Component, name: &FunctionName, signature: &Signature) -> Result<Self, Error> {
+    fn find(
+        component: &Component,
+        name: &FunctionName,
+        signature: &Signature,
+    ) -> Result<Self, Error> {
         let order = cbor::canonical_order(&signature.params);
         Ok(Self { index: Self::index(component, name)?, order })
     }
@@ -293,10 +331,13 @@ impl Export {
             None => None,
         };
         let index = match instance {
-            Some(instance) => instance.and_then(|instance| component.get_export_index(Some(&instance), &name.function)),
+            Some(instance) => instance
+                .and_then(|instance| component.get_export_index(Some(&instance), &name.function)),
             None => component.get_export_index(None, &name.function),
         };
-        index.ok_or_else(|| Error::Compile { message: format!("the engine does not find the export `{name}`") })
+        index.ok_or_else(|| Error::Compile {
+            message: format!("the engine does not find the export `{name}`"),
+        })
     }
 }
 
@@ -309,7 +350,9 @@ pub struct Module {
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("digest", &self.loaded.inspection.digest).finish_non_exhaustive()
+        f.debug_struct("Module")
+            .field("digest", &self.loaded.inspection.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -331,19 +374,25 @@ impl Module {
     pub fn function(&self, name: &str) -> Result<Function, LookupError> {
         let found = self.loaded.inspection.function(name)?;
         let functions = &self.loaded.inspection.functions;
-        let index = functions.iter().position(|function| std::ptr::eq(function, found)).unwrap_or_default();
+        let index =
+            functions.iter().position(|function| std::ptr::eq(function, found)).unwrap_or_default();
         Ok(Function { module: self.clone(), index })
     }
 
     /// Runs the component as a program; [`Kind::NotFound`] if it is none.
     ///
     /// Dropping the future stops the guest.
-    pub async fn run(&self, command: Command, mut call: Call) -> Outcome {
+    pub async fn run(&self, command: Command, call: Call) -> Outcome {
         let meter = Meter::start(&call.limits, call.cancel.clone());
-        let Some(index) = &self.loaded.command else { return call::refused(self.no_command(), &meter) };
-        call.command = Some(command);
-        match self.sandbox.admit(&call).await {
-            Ok(_permit) => call::run(self.target(Entry::Command { index }), call).await,
+        let Some(index) = &self.loaded.command else {
+            return call::refused(self.no_command(), &meter);
+        };
+        match self.sandbox.admit(call.admission, &call.cancel).await {
+            Ok(_permit) => {
+                let target =
+                    Target { command: Some(command), ..self.target(Entry::Command { index }) };
+                call::run(target, call).await
+            }
             Err(failure) => call::refused(failure, &meter),
         }
     }
@@ -361,14 +410,23 @@ impl Module {
     }
 
     fn no_command(&self) -> Failure {
-        let functions: Vec<_> = self.loaded.inspection.functions.iter().map(|function| &function.name).collect();
-        let names: Vec<_> = functions.iter().map(|name| self.loaded.inspection.short_name(name)).collect();
-        let message = format!("the component is no command; its functions are {}", names.join(", "));
+        let functions: Vec<_> =
+            self.loaded.inspection.functions.iter().map(|function| &function.name).collect();
+        let names: Vec<_> =
+            functions.iter().map(|name| self.loaded.inspection.short_name(name)).collect();
+        let message =
+            format!("the component is no command; its functions are {}", names.join(", "));
         Failure::new(Kind::NotFound, message)
     }
 
     fn target<'a>(&'a self, entry: Entry<'a>) -> Target<'a> {
-        Target { engine: &self.sandbox.0.engine, pre: &self.loaded.pre, imports_wasi: self.loaded.imports_wasi, entry }
+        Target {
+            engine: &self.sandbox.0.engine,
+            pre: &self.loaded.pre,
+            imports_wasi: self.loaded.imports_wasi,
+            entry,
+            command: None,
+        }
     }
 }
 
@@ -413,7 +471,7 @@ impl Function {
             Ok(args) => args,
             Err(failure) => return call::refused(failure, &meter),
         };
-        match self.module.sandbox.admit(&call).await {
+        match self.module.sandbox.admit(call.admission, &call.cancel).await {
             Ok(_permit) => call::run(self.target(&args), call).await,
             Err(failure) => call::refused(failure, &meter),
         }
@@ -429,7 +487,7 @@ impl Function {
         if direct {
             if let Ok(_permit) = self.module.sandbox.0.slots.try_acquire() {
                 return match self.check(args, &call) {
-                    Ok(args) => call::run_on_thread(&self.target(&args), call),
+                    Ok(args) => call::run_on_thread(self.target(&args), call),
                     Err(failure) => call::refused(failure, &meter),
                 };
             }
@@ -443,7 +501,8 @@ impl Function {
     /// The arguments in canonical form.
     fn check(&self, args: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
         let bounds = Bounds::with_bytes(usize::try_from(call.limits.args).unwrap_or(usize::MAX));
-        args::from_cbor(self.signature(), args, &bounds).map_err(|error| Failure::new(error.kind(), error.to_string()))
+        args::from_cbor(self.signature(), args, &bounds)
+            .map_err(|error| Failure::new(error.kind(), error.to_string()))
     }
 
     fn target<'a>(&'a self, args: &'a [u8]) -> Target<'a> {
