@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::name::{FunctionName, find};
+use super::name::{FunctionName, position};
 use super::{Function, error::shorten};
 
 /// The text kept of one function, in bytes.
 const MAX_TEXT: usize = 16 << 10;
 /// The entries looked at in a component: as many as it may have functions.
 const MAX_ENTRIES: usize = 1000;
+/// How often it is said that something could not be read.
+const MAX_NOTES: usize = 3;
 
 #[derive(Deserialize)]
 struct Section {
@@ -32,28 +34,28 @@ struct Entry {
 pub(super) fn add(functions: &mut [Function], sections: &[&[u8]]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut entries = BTreeMap::new();
-    for section in sections {
-        for part in serde_json::Deserializer::from_slice(section).into_iter::<Section>() {
-            match part {
-                Ok(part) if part.version == 1 => entries.extend(part.functions),
-                Ok(part) => notes.push(format!(
-                    "the documentation is left out: version {} of section `omniq:task` is unknown here",
-                    part.version
-                )),
-                Err(error) => {
-                    notes.push(format!("the documentation is left out: {}", shorten(&error.to_string())));
-                    break;
-                }
+    // An error is the last thing that its section gives.
+    let parts = sections
+        .iter()
+        .flat_map(|section| serde_json::Deserializer::from_slice(section).into_iter::<Section>());
+    for part in parts {
+        let reason = match part {
+            Ok(part) if part.version == 1 => {
+                entries.extend(part.functions);
+                continue;
             }
-            if notes.len() >= MAX_ENTRIES {
-                return notes;
-            }
+            Ok(part) => format!("its version {} is unknown here", part.version),
+            Err(error) => shorten(&error.to_string()),
+        };
+        notes.push(format!("documentation in section `omniq:task` is left out: {reason}"));
+        if notes.len() == MAX_NOTES {
+            break;
         }
     }
     let names: Vec<FunctionName> = functions.iter().map(|function| function.name.clone()).collect();
     let names: Vec<&FunctionName> = names.iter().collect();
     for (name, entry) in entries.into_iter().take(MAX_ENTRIES) {
-        if let (Some(docs), Ok(index)) = (entry.docs, find(&name, &names)) {
+        if let (Some(docs), Some(index)) = (entry.docs, position(&name, &names)) {
             functions[index].docs = Some(cut(docs.trim())).filter(|docs| !docs.is_empty());
         }
     }

@@ -82,9 +82,15 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
-    /// Too many exported functions.
-    #[error("the component exports more than {max} functions; split it")]
-    TooManyFunctions {
+    /// Too many exports.
+    #[error("the component exports more than {max} functions and other items; split it")]
+    TooManyExports {
+        /// The limit.
+        max: usize,
+    },
+    /// Too many imports.
+    #[error("the component has more than {max} imports; compose it with what serves them")]
+    TooManyImports {
         /// The limit.
         max: usize,
     },
@@ -172,7 +178,7 @@ fn feature(name: &str, place: Option<&str>, in_full: bool) -> String {
     if in_full {
         format!("the component needs {name}, which only the full profile runs{place}")
     } else {
-        format!("the component needs {name}, which is not supported{place}")
+        format!("the component needs {name}, which no profile runs{place}")
     }
 }
 
@@ -235,11 +241,6 @@ pub(super) fn list(items: impl IntoIterator<Item = impl fmt::Display>) -> String
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
-}
-
-/// Each name in backticks, none too long.
-pub(super) fn quoted(names: &[String]) -> impl Iterator<Item = String> {
-    names.iter().map(|name| format!("`{}`", shorten(name)))
 }
 
 /// At most 200 characters of a text on one line.

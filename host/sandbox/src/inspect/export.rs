@@ -39,7 +39,7 @@ pub(super) fn read(component: &Component<'_>, rules: &Rules) -> Result<Exports, 
         component,
         rules,
         types: TypeReader::new(component, rules.max_type_depth, rules.max_type_nodes),
-        functions: 0,
+        items: 0,
         size: 0,
         exports: Exports::default(),
     };
@@ -53,8 +53,8 @@ struct Sorter<'a> {
     component: &'a Component<'a>,
     rules: &'a Rules,
     types: TypeReader<'a>,
-    /// How many functions were met so far.
-    functions: usize,
+    /// How many functions and other items were met so far.
+    items: usize,
     /// How large their signatures are together.
     size: usize,
     exports: Exports,
@@ -65,6 +65,7 @@ impl<'a> Sorter<'a> {
         let Some(item) = self.component.types.component_item_for_export(name) else {
             return Ok(());
         };
+        self.count(&item.ty)?;
         match item.ty {
             ComponentEntityType::Func(id) => self.function(None, name, id)?,
             ComponentEntityType::Instance(id) => self.interface(name, id)?,
@@ -77,6 +78,15 @@ impl<'a> Sorter<'a> {
         Ok(())
     }
 
+    /// Counts an item against the limit. Types are free: the validator bounds them, and nothing is kept of them.
+    fn count(&mut self, item: &ComponentEntityType) -> Result<(), Error> {
+        if !matches!(item, ComponentEntityType::Type { .. }) {
+            self.items += 1;
+        }
+        let max = self.rules.max_functions;
+        if self.items > max { Err(Error::TooManyExports { max }) } else { Ok(()) }
+    }
+
     fn interface(&mut self, name: &str, id: ComponentInstanceTypeId) -> Result<(), Error> {
         if known::is(name, "wasi:cli/run", "0.2") {
             return self.command(name, id);
@@ -86,6 +96,7 @@ impl<'a> Sorter<'a> {
             return Ok(());
         }
         for (function, item) in &self.component.types[id].exports {
+            self.count(&item.ty)?;
             match item.ty {
                 ComponentEntityType::Func(id) => self.function(Some(name), function, id)?,
                 ComponentEntityType::Type { .. } => {}
@@ -116,14 +127,10 @@ impl<'a> Sorter<'a> {
         function: &str,
         id: ComponentFuncTypeId,
     ) -> Result<(), Error> {
-        self.functions += 1;
-        if self.functions > self.rules.max_functions {
-            return Err(Error::TooManyFunctions { max: self.rules.max_functions });
-        }
         let name =
             FunctionName { interface: interface.map(str::to_owned), function: function.to_owned() };
-        if function.starts_with('[') {
-            self.other(&name.to_string(), "belongs to a resource");
+        if let Some(reason) = self.internal(&name) {
+            self.other(&name.to_string(), reason);
             return Ok(());
         }
         let read = match self.types.signature(id) {
@@ -148,6 +155,18 @@ impl<'a> Sorter<'a> {
         }
         self.callable(name, read.signature);
         Ok(())
+    }
+
+    /// Why a function is no task whatever its signature is.
+    fn internal(&self, name: &FunctionName) -> Option<&'static str> {
+        if name.function.starts_with('[') {
+            return Some("belongs to a resource");
+        }
+        // componentize-py makes a snapshot of the started interpreter through this function, and leaves it behind.
+        let snapshot = |tool: &String| tool.starts_with("component-init-transform ");
+        let is_init = name.interface.as_deref() == Some("exports") && name.function == "init";
+        (is_init && self.component.producers.tools.iter().any(snapshot))
+            .then_some("start-up code of the toolchain")
     }
 
     fn callable(&mut self, name: FunctionName, signature: Signature) {

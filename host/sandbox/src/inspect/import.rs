@@ -13,6 +13,9 @@ use super::known::{self, Capability};
 use super::name::Interface;
 use super::read::Component;
 
+/// Ten times as many as all of WASI has interfaces, with room for types.
+const MAX_IMPORTS: usize = 1000;
+
 /// One import of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
@@ -30,6 +33,9 @@ pub struct Import {
 /// # Errors
 /// [`Error::Imports`] names every import that nobody here serves.
 pub(super) fn read(component: &Component<'_>) -> Result<Vec<Import>, Error> {
+    if component.imports.len() > MAX_IMPORTS {
+        return Err(Error::TooManyImports { max: MAX_IMPORTS });
+    }
     let types = component.types.as_ref();
     let mut reader = Reader { types, resources: HashSet::new() };
     let (mut served, mut unknown) = (Vec::new(), Vec::new());

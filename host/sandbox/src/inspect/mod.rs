@@ -58,7 +58,7 @@ pub struct Rules {
     pub profile: Profile,
     /// Its size in bytes. Default 32 MiB.
     pub max_bytes: usize,
-    /// The functions it may export. Default 1,000.
+    /// The functions it may export, and everything else that is no type. Default 1,000.
     pub max_functions: usize,
     /// How deep a type may nest; a plain `u32` is one level. Default 32, at most 100.
     pub max_type_depth: usize,
@@ -172,8 +172,8 @@ pub fn inspect(bytes: &[u8], rules: &Rules) -> Result<Inspection, Error> {
 
 /// Says where a component uses a feature that its profile lacks, if one of its signatures does.
 fn explain_feature(bytes: &[u8], rules: &Rules, missing: WasmFeatures) -> Error {
-    // With every feature on the types can be read, for the message alone; what fails now just makes it shorter.
-    let exports = read::read(bytes, WasmFeatures::all())
+    // With more features on the types can be read, for the message alone; what fails now just makes it shorter.
+    let exports = read::read(bytes, profile::EXPLAINED)
         .ok()
         .and_then(|component| export::read(&component, rules).ok())
         .unwrap_or_default();

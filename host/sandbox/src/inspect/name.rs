@@ -7,7 +7,7 @@ use std::str::FromStr;
 use omniq_model::Kind;
 use serde::{Deserialize, Serialize};
 
-use super::error::{list, quoted, shorten};
+use super::error::shorten;
 use super::nearest;
 
 /// The name of a function, in full: `add` at the component's root, or `acme:jobs/calc@1.0.0#add` in an interface.
@@ -103,24 +103,24 @@ impl<'a> Interface<'a> {
 #[non_exhaustive]
 pub enum LookupError {
     /// There is no such function.
-    #[error("{}", not_found(wanted, known))]
+    #[error("{}", not_found(wanted, nearest, *more))]
     NotFound {
         /// What was asked for.
         wanted: String,
-        /// The short names of all functions there are, the most similar first.
-        known: Vec<String>,
+        /// The short names of the most similar functions, the nearest first; at most ten.
+        nearest: Vec<String>,
+        /// How many functions there are besides.
+        more: usize,
     },
     /// There are several such functions.
-    #[error(
-        "`{}` names several functions; say which: {}",
-        shorten(wanted),
-        list(quoted(candidates))
-    )]
+    #[error("`{}` names several functions; say which: {}", shorten(wanted), some(candidates, *more))]
     Ambiguous {
         /// What was asked for.
         wanted: String,
-        /// The short names of those it can mean.
+        /// The short names of those it can mean; at most ten.
         candidates: Vec<String>,
+        /// How many it can mean besides.
+        more: usize,
     },
 }
 
@@ -131,15 +131,26 @@ impl LookupError {
     }
 }
 
-fn not_found(wanted: &str, known: &[String]) -> String {
+/// A short name takes a look at every function, so that an error has no more than a person would read.
+const LISTED: usize = 10;
+
+fn not_found(wanted: &str, nearest: &[String], more: usize) -> String {
     let start = format!("the component has no function `{}`", shorten(wanted));
-    if known.is_empty() {
+    if nearest.is_empty() {
         return start;
     }
-    let all = list(quoted(known));
-    match nearest::suggestion(wanted, known.iter().map(String::as_str)) {
+    let all = some(nearest, more);
+    match nearest::suggestion(wanted, nearest.iter().map(String::as_str)) {
         Some(name) => format!("{start} (it has {all}); did you mean `{}`?", shorten(name)),
         None => format!("{start}; it has {all}"),
+    }
+}
+
+fn some(names: &[String], more: usize) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{}`", shorten(name))).collect();
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -148,18 +159,31 @@ fn not_found(wanted: &str, known: &[String]) -> String {
 /// The full form always means its own function. Every shorter one means whatever it fits, as long as that is one.
 pub(super) fn find(wanted: &str, names: &[&FunctionName]) -> Result<usize, LookupError> {
     let fitting = candidates(wanted, names);
+    let listed = |names_of: &[&FunctionName]| {
+        names_of.iter().take(LISTED).map(|name| short(name, names)).collect()
+    };
     match fitting[..] {
         [only] => Ok(only),
         [] => {
-            let known: Vec<_> = names.iter().map(|name| short(name, names)).collect();
-            let sorted = nearest::sorted(wanted, known.iter().map(String::as_str));
-            let known = sorted.into_iter().map(str::to_owned).collect();
-            Err(LookupError::NotFound { wanted: wanted.to_owned(), known })
+            let (_, function) = split(wanted);
+            let sorted =
+                nearest::sorted_by(function, names.to_vec(), |name| name.function.as_str());
+            let more = sorted.len().saturating_sub(LISTED);
+            Err(LookupError::NotFound { wanted: wanted.to_owned(), nearest: listed(&sorted), more })
         }
         _ => {
-            let candidates = fitting.iter().map(|index| short(names[*index], names)).collect();
-            Err(LookupError::Ambiguous { wanted: wanted.to_owned(), candidates })
+            let fitting: Vec<_> = fitting.iter().map(|index| names[*index]).collect();
+            let (candidates, more) = (listed(&fitting), fitting.len().saturating_sub(LISTED));
+            Err(LookupError::Ambiguous { wanted: wanted.to_owned(), candidates, more })
         }
+    }
+}
+
+/// Finds the function that `wanted` means, if it is one; without the cost of saying why not.
+pub(super) fn position(wanted: &str, names: &[&FunctionName]) -> Option<usize> {
+    match candidates(wanted, names)[..] {
+        [only] => Some(only),
+        _ => None,
     }
 }
 

@@ -3,12 +3,15 @@
 /// Longer names are compared by their first part only, so that the work stays bounded.
 const MAX_LENGTH: usize = 64;
 
-/// The names, closest to `wanted` first; those equally close stay in their order.
-pub(super) fn sorted<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut names: Vec<_> =
-        names.into_iter().map(|name| (distance(&tail(wanted), &tail(name)), name)).collect();
-    names.sort_by_key(|(distance, _)| *distance);
-    names.into_iter().map(|(_, name)| name).collect()
+/// The items by their names, closest to `wanted` first; those equally close stay in their order.
+pub(super) fn sorted_by<'a, T: ?Sized>(
+    wanted: &str,
+    mut items: Vec<&'a T>,
+    name: impl Fn(&'a T) -> &'a str,
+) -> Vec<&'a T> {
+    let wanted = tail(wanted);
+    items.sort_by_cached_key(|item| distance(&wanted, &tail(name(item))));
+    items
 }
 
 /// The closest name, if it is close enough to be worth suggesting.
@@ -16,9 +19,12 @@ pub(super) fn suggestion<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let nearest = sorted(wanted, names).into_iter().next()?;
-    let allowed = wanted.chars().count().min(MAX_LENGTH).div_ceil(3);
-    (distance(&tail(wanted), &tail(nearest)) <= allowed).then_some(nearest)
+    let wanted = tail(wanted);
+    let (distance, nearest) = names
+        .into_iter()
+        .map(|name| (distance(&wanted, &tail(name)), name))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= wanted.len().div_ceil(3)).then_some(nearest)
 }
 
 /// How many characters must be added, dropped, replaced or swapped with their neighbour to get from one to the other.
@@ -81,7 +87,10 @@ mod tests {
         assert_eq!(suggestion("rezise", names), Some("resize"));
         assert_eq!(suggestion("x", names), None);
         assert_eq!(suggestion("", names), None);
-        assert_eq!(sorted("descibe", names)[0], "describe");
+        assert_eq!(
+            sorted_by("descibe", names.to_vec(), |name| name),
+            ["describe", "resize", "render"]
+        );
         assert_eq!(suggestion(&"a".repeat(100_000), names), None);
     }
 }

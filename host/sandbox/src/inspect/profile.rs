@@ -11,7 +11,7 @@ pub enum Profile {
     /// model as WASI 0.2 uses it: what has been in use long enough to be trusted with hostile code. The default.
     #[default]
     Strict,
-    /// All of WebAssembly 3.0 and the asynchronous component model on top.
+    /// All of WebAssembly 3.0 except shared memories, and the asynchronous component model on top.
     Full,
 }
 
@@ -28,10 +28,23 @@ impl Profile {
         match self {
             // A marker without a proposal of its own: `externref` and its like need a collector in the host.
             Self::Strict => strict.difference(WasmFeatures::GC_TYPES),
-            Self::Full => strict.union(WasmFeatures::WASM3).union(WasmFeatures::CM_ASYNC),
+            // Shared memories escape the limits: nobody is asked when they grow.
+            Self::Full => strict
+                .union(WasmFeatures::WASM3)
+                .union(WasmFeatures::CM_ASYNC)
+                .difference(WasmFeatures::THREADS),
         }
     }
 }
+
+/// What signatures are read with to say where one uses a feature that is off. Proposals that the validator itself is
+/// still learning stay out: this runs on bytes that were refused already.
+pub(super) const EXPLAINED: WasmFeatures = Profile::Full
+    .features()
+    .union(WasmFeatures::THREADS)
+    .union(WasmFeatures::CM_ERROR_CONTEXT)
+    .union(WasmFeatures::CM_FIXED_LENGTH_LISTS)
+    .union(WasmFeatures::CM_MAP);
 
 #[cfg(test)]
 mod tests {
@@ -45,7 +58,6 @@ mod tests {
             WasmFeatures::GC_TYPES,
             WasmFeatures::FUNCTION_REFERENCES,
             WasmFeatures::EXCEPTIONS,
-            WasmFeatures::THREADS,
             WasmFeatures::MEMORY64,
             WasmFeatures::CM_ASYNC,
         ] {
@@ -53,5 +65,6 @@ mod tests {
             assert!(Profile::Full.features().contains(feature), "{feature:?}");
         }
         assert!(Profile::Full.features().contains(strict));
+        assert!(!Profile::Full.features().intersects(WasmFeatures::THREADS));
     }
 }

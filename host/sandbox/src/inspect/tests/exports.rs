@@ -171,6 +171,20 @@ fn the_functions_of_a_resource_are_left_alone() {
 }
 
 #[test]
+fn what_a_python_toolchain_leaves_behind_is_no_task() {
+    let parts = [
+        ADD,
+        r#"(instance $e (export "init" (func $add))) (export "exports" (instance $e))
+           (export "add" (func $add))"#,
+    ];
+    assert!(accepted(&parts).function("init").is_ok());
+    let made = r#"(core module (@producers (processed-by "component-init-transform" "0.2.0")))"#;
+    let inspection = accepted(&[made, parts[0], parts[1]]);
+    assert_eq!(reasons(&inspection.others), ["exports#init: start-up code of the toolchain"]);
+    assert_eq!(inspection.functions.len(), 1);
+}
+
+#[test]
 fn an_async_function_is_marked() {
     let body = r#"(export "wait" (func async (param "ms" u32)))"#;
     let exports = exports(&interface("clock", body), &Rules::default()).unwrap();
@@ -343,19 +357,17 @@ fn documentation_comes_from_the_component_and_the_modules_in_it() {
 #[test]
 fn documentation_that_cannot_be_read_is_a_note() {
     for (section, expected) in [
-        ("nonsense", "the documentation is left out: expected"),
-        (r#"{\"version\":2}"#, "the documentation is left out: version 2 of"),
-        (
-            r#"{\"version\":1,\"functions\":{\"add\":{\"docs\":7}}}"#,
-            "the documentation is left out: invalid type",
-        ),
-        (r#"{\"version\":1,\"functions\":{\"add\":"#, "the documentation is left out: EOF"),
-        (r"\ff\00", "the documentation is left out: expected value"),
+        ("nonsense", "expected"),
+        (r#"{\"version\":2}"#, "its version 2 is unknown here"),
+        (r#"{\"version\":1,\"functions\":{\"add\":{\"docs\":7}}}"#, "invalid type"),
+        (r#"{\"version\":1,\"functions\":{\"add\":"#, "EOF"),
+        (r"\ff\00", "expected value"),
     ] {
         let custom = format!(r#"(@custom "omniq:task" "{section}")"#);
         let inspection = accepted(&[ADD, r#"(export "add" (func $add))"#, &custom]);
         assert_eq!(inspection.notes.len(), 1);
-        assert!(inspection.notes[0].starts_with(expected), "{}", inspection.notes[0]);
+        let (_, reason) = inspection.notes[0].split_once(" is left out: ").unwrap();
+        assert!(reason.starts_with(expected), "{}", inspection.notes[0]);
         assert_eq!(inspection.functions[0].docs, None);
     }
 }

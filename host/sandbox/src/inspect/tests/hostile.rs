@@ -69,7 +69,7 @@ fn ten_thousand_exports_are_too_many() {
     }
     assert_eq!(
         refused(&[ADD, &exports]),
-        "the component exports more than 1000 functions; split it"
+        "the component exports more than 1000 functions and other items; split it"
     );
     let rules = Rules { max_functions: 10_000, ..Rules::default() };
     let inspection = inspect(&binary(&[ADD, &exports]), &rules).unwrap();
@@ -83,7 +83,28 @@ fn functions_that_cannot_be_called_count_as_well() {
         write!(body, r#"(export "f{index}" (func (param "b" (own $B))))"#).unwrap();
     }
     let result = exports(&interface("a:b/c", &body), &Rules::default());
-    assert_eq!(result.err(), Some(Error::TooManyFunctions { max: 1000 }));
+    assert_eq!(result.err(), Some(Error::TooManyExports { max: 1000 }));
+}
+
+#[test]
+fn exports_of_other_kinds_count_as_well() {
+    let mut modules = String::new();
+    for index in 0..900 {
+        write!(modules, r#"(export "m{index}" (core module $m))"#).unwrap();
+    }
+    let instance = format!("(instance $i {modules})");
+    let parts = [ADD, &instance, r#"(export "a" (instance $i)) (export "b" (instance $i))"#];
+    assert_eq!(check(&parts), Err(Error::TooManyExports { max: 1000 }));
+}
+
+#[test]
+fn imports_are_bounded() {
+    let mut imports = String::new();
+    for index in 0..1001 {
+        write!(imports, r#"(import "t{index}" (type (eq $t)))"#).unwrap();
+    }
+    let parts = ["(type $t u8)", &imports, ADD, r#"(export "add" (func $add))"#];
+    assert_eq!(check(&parts), Err(Error::TooManyImports { max: 1000 }));
 }
 
 /// An interface with one function whose parameter is `levels` lists around a `u8`.
@@ -229,6 +250,9 @@ fn documentation_is_bounded() {
     assert_eq!(larger_than_all.functions[0].docs, None);
 
     assert!(read(docs(20_000, "x")).functions[0].docs.is_some());
+
+    let broken = r#"(@custom "omniq:task" "?")"#.repeat(1000);
+    assert_eq!(read(broken).notes.len(), 3);
 
     let deep = format!(r#"(@custom "omniq:task" "{}")"#, "[".repeat(100_000));
     assert_eq!(read(deep).notes.len(), 1);

@@ -47,9 +47,9 @@ fn interface(name: &str, body: &str) -> Vec<u8> {
     binary(&[&format!(r#"(import "{name}" (instance $i {body})) (export "{name}" (instance $i))"#)])
 }
 
-/// The exports of a component, whatever it imports, with every feature on.
+/// The exports of a component, whatever it imports, with the features on that messages need.
 fn exports(binary: &[u8], rules: &Rules) -> Result<Exports, Error> {
-    match read::read(binary, WasmFeatures::all()) {
+    match read::read(binary, profile::EXPLAINED) {
         Ok(component) => export::read(&component, rules),
         Err(Failure::Feature(feature)) => panic!("{feature:?} is off"),
         Err(Failure::Other(error)) => Err(error),

@@ -73,7 +73,11 @@ fn a_component_with_nothing_to_call_says_why_for_each_export() {
 fn a_feature_outside_of_the_profile_is_named() {
     for (body, strict, full) in [
         ("(core module (memory i64 1))", "64-bit memories, which only the full profile runs", None),
-        ("(core module (memory 1 1 shared))", "threads, which only the full profile runs", None),
+        (
+            "(core module (memory 1 1 shared))",
+            "threads, which no profile runs",
+            Some("threads, which no profile runs"),
+        ),
         (
             "(core module (type (struct)))",
             "garbage-collected types, which only the full profile runs",
@@ -87,13 +91,13 @@ fn a_feature_outside_of_the_profile_is_named() {
         ),
         (
             "(core module (memory 1 (pagesize 1)))",
-            "custom page sizes, which is not supported",
-            Some("custom page sizes, which is not supported"),
+            "custom page sizes, which no profile runs",
+            Some("custom page sizes, which no profile runs"),
         ),
         (
             "(type (list u8 4))",
-            "lists of fixed length, which is not supported",
-            Some("lists of fixed length, which is not supported"),
+            "lists of fixed length, which no profile runs",
+            Some("lists of fixed length, which no profile runs"),
         ),
         (
             "(core func (canon backpressure.inc))",
@@ -144,7 +148,7 @@ fn a_stream_in_a_signature_is_refused_with_its_path() {
     let place = "resize param 2 field body: stream<u8>";
     assert_eq!(
         refused(&[body]),
-        format!("the component needs component-model async, which is not supported: {place}")
+        format!("the component needs component-model async, which no profile runs: {place}")
     );
     let rules = Rules { profile: Profile::Full, ..Rules::default() };
     assert_eq!(
