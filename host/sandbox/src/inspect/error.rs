@@ -82,6 +82,14 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// Too many modules and components in it.
+    #[error(
+        "the component consists of more than {max} modules and components; compose it of fewer"
+    )]
+    TooManyParts {
+        /// The limit.
+        max: usize,
+    },
     /// Too many exports.
     #[error("the component exports more than {max} functions and other items; split it")]
     TooManyExports {

@@ -12,6 +12,8 @@ use super::error::{Error, shorten};
 
 /// Compositions add a level each; nobody has this many, and each one costs the validator memory.
 const MAX_NESTING: usize = 32;
+/// Each one costs the validator some ten microseconds however small it is. Components for Python have about twenty.
+const MAX_PARTS: usize = 1000;
 /// The custom section in which the SDK keeps the documentation.
 const DOCS: &str = "omniq:task";
 /// All documentation together may have this many bytes; the rest is ignored.
@@ -67,7 +69,7 @@ pub(super) fn read(bytes: &[u8], features: WasmFeatures) -> Result<Component<'_>
     let mut docs = Vec::new();
     let mut producers = Producers::default();
     let mut types = None;
-    let mut depth = 0;
+    let (mut depth, mut parts) = (0, 0);
     for payload in parser.parse_all(bytes) {
         let payload = payload?;
         if let ValidPayload::End(all) = validator.payload(&payload)? {
@@ -76,6 +78,10 @@ pub(super) fn read(bytes: &[u8], features: WasmFeatures) -> Result<Component<'_>
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 depth += 1;
+                parts += 1;
+                if parts > MAX_PARTS {
+                    return Err(Error::TooManyParts { max: MAX_PARTS }.into());
+                }
                 if depth > MAX_NESTING {
                     return Err(Error::Nesting { max: MAX_NESTING }.into());
                 }

@@ -231,6 +231,14 @@ fn components_in_components_are_bounded() {
 }
 
 #[test]
+fn modules_in_components_are_bounded() {
+    let modules = |count| "(core module)".repeat(count);
+    assert!(check(&[&modules(999), ADD, r#"(export "add" (func $add))"#]).is_ok());
+    let inner = format!("(component {})", modules(500));
+    assert_eq!(check(&[&inner, &inner]), Err(Error::TooManyParts { max: 1000 }));
+}
+
+#[test]
 fn documentation_is_bounded() {
     let docs = |count: usize, text: &str| {
         let mut entries: Vec<_> = (0..count).map(|index| format!("f{index}")).collect();
