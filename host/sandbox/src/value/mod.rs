@@ -22,3 +22,8 @@ mod sink;
 
 pub use bounds::Bounds;
 pub use error::Error;
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod laws;
