@@ -1,1 +1,15 @@
-fn main() {}
+//! The binary `omniq`: start-up only. What it can do is in [`command`], what it shows in [`output`].
+
+mod command;
+mod component;
+mod engine;
+mod interrupt;
+mod job;
+mod option;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    command::run()
+}

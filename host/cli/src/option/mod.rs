@@ -1,0 +1,6 @@
+//! Options of the command line, in the groups they are shown in, and what they turn into.
+
+pub mod clock;
+pub mod grants;
+pub mod limits;
+pub mod quantity;

@@ -1,0 +1,50 @@
+//! Stderr: messages of ours, and what a guest says while it runs.
+//!
+//! Nothing here fails: when stderr is gone, there is nobody left to tell.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Writes a whole message that begins with `error:`.
+pub fn error(text: &str) {
+    note(text);
+}
+
+/// Writes one line that begins with `warning:`.
+pub fn warning(text: &str) {
+    note(&format!("warning: {text}\n"));
+}
+
+/// Writes text that ends its own last line.
+pub fn note(text: &str) {
+    raw(text.as_bytes());
+}
+
+/// Writes what a guest wrote, byte for byte.
+pub fn raw(bytes: &[u8]) {
+    let _ = io::stderr().lock().write_all(bytes);
+}
+
+/// Whether somebody watches.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Text of a guest on one line, without what a terminal would obey.
+pub fn tame(text: &str) -> String {
+    let visible = |character: char| match character {
+        '\n' | '\r' | '\t' => ' ',
+        character if character.is_control() => char::REPLACEMENT_CHARACTER,
+        character => character,
+    };
+    text.chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_steer_the_terminal() {
+        assert_eq!(tame("a\u{1b}[31mb\nc\u{7f}"), "a\u{fffd}[31mb c\u{fffd}");
+    }
+}

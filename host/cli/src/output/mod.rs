@@ -1,0 +1,9 @@
+//! What is shown, and where: data on stdout, everything else on stderr.
+
+pub mod code;
+pub mod console;
+pub mod hint;
+pub mod problem;
+pub mod report;
+pub mod task;
+pub mod value;

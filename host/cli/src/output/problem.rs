@@ -1,0 +1,240 @@
+//! Why there is no result: for people on stderr, for programs as an exit code and, if they ask, as JSON on stdout.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Write};
+use std::iter;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use omniq_model::Kind;
+use omniq_model::wit::Type;
+use omniq_sandbox::{Denial, Failure, Frame, Outcome, Usage, inspect, value};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::value::{Format, text_of};
+use super::{console, report};
+
+/// The exit code of a run that Ctrl-C ended, as shells have it: 128 and the signal's number.
+pub const INTERRUPTED: u8 = 130;
+
+/// A failure with all that is known of it.
+#[derive(Debug)]
+pub struct Problem {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    /// The error value of the guest, with its type.
+    error: Option<(Option<Type>, Vec<u8>)>,
+    backtrace: Vec<Frame>,
+    denials: Vec<Denial>,
+    usage: Option<Usage>,
+    is_interrupt: bool,
+}
+
+impl Problem {
+    /// A failure with a message and nothing else.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            error: None,
+            backtrace: Vec::new(),
+            denials: Vec::new(),
+            usage: None,
+            is_interrupt: false,
+        }
+    }
+
+    /// The same with the next step to take.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// How a call failed.
+    pub fn of_call(failure: Failure, denials: Vec<Denial>, usage: Usage) -> Self {
+        let hint = super::hint::after_call(failure.kind, &denials, &failure.backtrace);
+        Self {
+            hint,
+            error: failure.error,
+            backtrace: failure.backtrace,
+            denials,
+            usage: Some(usage),
+            ..Self::new(failure.kind, failure.message)
+        }
+    }
+
+    /// Marks a cancelled call as ended by Ctrl-C.
+    pub fn interrupted(mut self) -> Self {
+        self.is_interrupt = self.kind == Kind::Cancelled;
+        self
+    }
+
+    /// Shows the failure; in JSON also on stdout.
+    pub fn show(&self, format: Format) {
+        console::error(&self.text());
+        if format == Format::Json {
+            let json = serde_json::to_string(&Document { error: self.json() });
+            // The exit code says all there is to say if stdout is gone.
+            if let Ok(json) = json {
+                let _ = writeln!(io::stdout().lock(), "{json}");
+            }
+        }
+    }
+
+    /// The exit code of its kind.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.is_interrupt { INTERRUPTED } else { self.kind.exit_code() })
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}", self.message);
+        if let Some((Some(ty), bytes)) = &self.error {
+            text += ": ";
+            text += &text_of(ty, bytes);
+        }
+        text.push('\n');
+        for frame in telling(&self.backtrace) {
+            text += &format!("    at {frame}\n");
+        }
+        if let Some(hint) = &self.hint {
+            text += &format!("hint: {hint}\n");
+        }
+        text
+    }
+
+    fn json(&self) -> Body<'_> {
+        let value = self.error.as_ref().map(|(ty, bytes)| {
+            let json = ty.as_ref().and_then(|ty| value::json::write(ty, bytes).ok());
+            json.and_then(|json| RawValue::from_string(json).ok()).unwrap_or_else(null)
+        });
+        let frame = |frame: &Frame| FrameBody {
+            function: frame.function.clone(),
+            module: frame.module.clone(),
+            offset: frame.offset,
+        };
+        Body {
+            kind: self.kind,
+            message: &self.message,
+            hint: self.hint.as_deref(),
+            value,
+            backtrace: self.backtrace.iter().map(frame).collect(),
+            denials: self.denials.iter().map(report::DenialBody::from).collect(),
+            usage: self.usage.as_ref().map(report::UsageBody::from),
+        }
+    }
+}
+
+fn null() -> Box<RawValue> {
+    RawValue::from_string(String::from("null")).expect("`null` is JSON")
+}
+
+/// The frames that tell where the guest failed: without the innermost ones, which every panic has.
+fn telling(frames: &[Frame]) -> &[Frame] {
+    const NOISE: &[&str] = &[
+        "abort",
+        "__rust",
+        "rust_begin_unwind",
+        "rust_panic",
+        "_rust_",
+        "std::panicking::",
+        "core::panicking::",
+        "std::sys::",
+        "std::process::abort",
+        "std::alloc::rust_oom",
+        "alloc::alloc::handle_alloc_error",
+        "core::option::unwrap_failed",
+        "core::option::expect_failed",
+        "core::result::unwrap_failed",
+        "core::slice::index::",
+        "core::str::slice_error_fail",
+    ];
+    let is_noise = |frame: &Frame| {
+        let name = frame.function.as_deref().unwrap_or_default();
+        NOISE.iter().any(|noise| name.strip_prefix('<').unwrap_or(name).starts_with(noise))
+    };
+    let first = frames.iter().position(|frame| !is_noise(frame)).unwrap_or(0);
+    &frames[first..]
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    kind: Kind,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backtrace: Vec<FrameBody>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    denials: Vec<report::DenialBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<report::UsageBody>,
+}
+
+#[derive(Serialize)]
+struct FrameBody {
+    function: Option<String>,
+    module: Option<String>,
+    offset: Option<usize>,
+}
+
+/// Something about the machine failed: a file, a stream.
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Kind::Host, format!("{error:#}"))
+    }
+}
+
+impl From<omniq_sandbox::Error> for Problem {
+    fn from(error: omniq_sandbox::Error) -> Self {
+        match error {
+            omniq_sandbox::Error::Inspect(error) => error.into(),
+            error => Self::new(error.kind(), chain(&error)),
+        }
+    }
+}
+
+impl From<inspect::Error> for Problem {
+    fn from(error: inspect::Error) -> Self {
+        let problem = Self::new(error.kind(), error.to_string());
+        match error {
+            inspect::Error::TooLarge { .. } => problem.hint("raise the limit with `--max-module`"),
+            inspect::Error::Feature { in_full: true, .. } => {
+                problem.hint("run it with `--profile full`")
+            }
+            _ => problem,
+        }
+    }
+}
+
+/// What an error says, and what its causes say.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Writes data to stdout. A reader that has seen enough and is gone is no failure.
+///
+/// # Errors
+/// Everything else that keeps the data from being written whole.
+pub fn write_stdout(bytes: &[u8]) -> Result<(), Problem> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("could not write to stdout")?),
+    }
+}
+
+/// What remains of an outcome that is a failure.
+pub fn split(outcome: Outcome) -> Result<omniq_sandbox::Output, Problem> {
+    outcome.result.map_err(|failure| Problem::of_call(failure, outcome.denials, outcome.usage))
+}
