@@ -6,6 +6,13 @@ use syn::{GenericArgument, Path, PathArguments, Type};
 /// For a `Result` of another crate, whose error is not visible.
 pub const BOTH_SIDES: &str = "name both sides: `Result<T, E>`; `E` may be `omniq::Failure`";
 
+/// For a type that is a part of itself, with or without a `Box` between.
+pub const RECURSIVE: &str = "it would contain itself, and WIT knows no recursive types; keep all nodes in one `Vec` and refer to them by index";
+
+/// For a type that nothing is known of.
+pub const DECLARED_ELSEWHERE: &str =
+    "declare it in this module, or take a type that can be used and convert it";
+
 /// A type as its author would write it.
 pub fn text(tokens: impl ToTokens) -> String {
     let spaced = tokens.to_token_stream().to_string();

@@ -11,9 +11,13 @@ use crate::define;
 use crate::hints;
 use crate::model::{Contract, Primitive, Ty, TypeDef};
 
-const ALLOWED: &str = "allowed are bool, char, String, u8 to u64, i8 to i64, f32, f64, Vec<T>, Option<T>, \
-    Result<T, E>, tuples, structs and enums of this module, omniq::Failure and omniq::Payload; \
-    as a parameter also a reference to one of them, such as &str or &[T]";
+/// Said once, with the first type that cannot be used.
+const ALLOWED: &str = "
+
+what can be used: bool, char, String, u8 to u64, i8 to i64, f32, f64,
+Vec<T>, Option<T>, Result<T, E>, tuples, structs and enums of this module,
+omniq::Failure and omniq::Payload, and as a parameter also a reference to
+one of these, such as &str or &[T]";
 
 /// The longest tuple for which the bindings can derive their traits.
 const LONGEST_TUPLE: usize = 12;
@@ -34,6 +38,7 @@ pub struct Resolver<'a> {
     refused_aliases: HashSet<String>,
     defs: Vec<TypeDef>,
     errors: Vec<syn::Error>,
+    told_what_is_allowed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,7 @@ impl<'a> Resolver<'a> {
             refused_aliases: HashSet::new(),
             defs: Vec::new(),
             errors: Vec::new(),
+            told_what_is_allowed: false,
         }
     }
 
@@ -160,9 +166,11 @@ impl<'a> Resolver<'a> {
         if let Some(contract) = Contract::from_rust(&name).filter(|_| is_contract) {
             return Some(Ty::Contract(contract));
         }
-        let hint = hints::for_path(path).unwrap_or_else(|| {
-            "declare it in this module, or take a type that is allowed and convert it".to_owned()
-        });
+        let hint = if self.arguments(last).iter().any(|argument| self.is_open(argument)) {
+            hints::RECURSIVE.to_owned()
+        } else {
+            hints::for_path(path).unwrap_or_else(|| hints::DECLARED_ELSEWHERE.to_owned())
+        };
         self.unsupported(ty, &hint);
         None
     }
@@ -190,7 +198,14 @@ impl<'a> Resolver<'a> {
         Some(resolved)
     }
 
-    fn arguments(&mut self, segment: &PathSegment) -> Vec<Type> {
+    /// Whether the type is being looked at right now, so that whoever mentions it is a part of it.
+    fn is_open(&self, ty: &Type) -> bool {
+        let Type::Path(path) = ty else { return false };
+        let name = path.path.get_ident().map(Ident::to_string);
+        name.is_some_and(|name| self.met.get(&name) == Some(&State::Open))
+    }
+
+    fn arguments(&self, segment: &PathSegment) -> Vec<Type> {
         let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
             return Vec::new();
         };
@@ -212,11 +227,7 @@ impl<'a> Resolver<'a> {
             Some(State::Done) => return Some(Ty::Named(segment.ident.clone())),
             Some(State::Refused) => return None,
             Some(State::Open) => {
-                self.unsupported(
-                    ty,
-                    "it would contain itself, and WIT knows no recursive types: keep all nodes in one `Vec` and \
-                     refer to them by index",
-                );
+                self.unsupported(ty, hints::RECURSIVE);
                 return None;
             }
             None => {}
@@ -256,7 +267,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn unsupported(&mut self, ty: &Type, hint: &str) {
-        self.error(ty, format!("`{}` cannot be used here: {hint}\n\n{ALLOWED}", hints::text(ty)));
+        let allowed = if self.told_what_is_allowed { "" } else { ALLOWED };
+        self.told_what_is_allowed = true;
+        self.error(ty, format!("`{}` cannot be used here: {hint}{allowed}", hints::text(ty)));
     }
 }
 

@@ -163,3 +163,107 @@ fn text(tasks: &Tasks, ty: &Ty) -> String {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document_of(module: syn::ItemMod) -> String {
+        let tasks = crate::read::module(&module).unwrap();
+        let package =
+            Package { namespace: "acme".to_owned(), name: "images".to_owned(), version: None };
+        let document = document(&package, &tasks);
+        // Whatever is written is WIT.
+        let mut resolve = wit_parser::Resolve::default();
+        resolve.push_str("document.wit", &document).unwrap();
+        document
+    }
+
+    #[test]
+    fn a_module_becomes_an_interface() {
+        let document = document_of(syn::parse_quote! {
+            mod tasks {
+                pub fn resize(image: &[u8], max_width: u32) -> Result<Thumb, Error> { todo!() }
+                pub fn nothing() {}
+                pub struct Thumb { pub png: Vec<u8>, size: (u32, u32) }
+                pub enum Error { Empty, TooBig { limit: u64 }, Other(String), At(u32, u32) }
+                pub enum Unused { A }
+            }
+        });
+        let expected = "\
+package %acme:%images;
+
+interface %tasks {
+    record %thumb { %png: list<u8>, %size: tuple<u32, u32> }
+    record %error-too-big { %limit: u64 }
+    variant %error { %empty, %too-big(%error-too-big), %other(string), %at(tuple<u32, u32>) }
+    %resize: func(%image: list<u8>, %max-width: u32) -> result<%thumb, %error>;
+    %nothing: func();
+}
+
+world %tasks-world {
+    export %tasks;
+}
+";
+        assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn the_contract_is_brought_along_when_it_is_used() {
+        let document = document_of(syn::parse_quote! {
+            mod tasks {
+                pub fn fetch() -> Result<omniq::Payload, Failure> { todo!() }
+                pub fn payload() {}
+            }
+        });
+        assert!(document.contains(&format!("use {}", contract_interface())), "{document}");
+        assert!(document.contains("{failure, payload as %task-payload}"), "{document}");
+        assert!(document.contains("-> result<%task-payload, %failure>"), "{document}");
+    }
+
+    #[test]
+    fn functions_keep_their_names_when_types_have_the_same() {
+        let document = document_of(syn::parse_quote! {
+            mod tasks {
+                pub fn count() -> Count { todo!() }
+                pub fn error_large(error: Error) {}
+                pub struct Count { words: u64 }
+                pub enum Error { Large { by: u8 } }
+            }
+        });
+        assert!(document.contains("%count: func() -> %count-type;"), "{document}");
+        assert!(document.contains("%large(%error-large-fields)"), "{document}");
+    }
+
+    #[test]
+    fn aliases_are_replaced() {
+        let document = document_of(syn::parse_quote! {
+            mod tasks {
+                type Result<T, E = String> = std::result::Result<T, E>;
+                type Pairs<T> = Vec<(Name, T)>;
+                type Name = String;
+                pub fn one(pairs: Pairs<Pairs<u8>>) -> Result<Name> { todo!() }
+                pub fn two() -> Result<(), u8> { todo!() }
+            }
+        });
+        assert!(
+            document.contains(
+                "(%pairs: list<tuple<string, list<tuple<string, u8>>>>) -> result<string, string>"
+            ),
+            "{document}"
+        );
+        assert!(document.contains("%two: func() -> result<_, u8>"), "{document}");
+    }
+
+    #[test]
+    fn an_alias_of_itself_is_an_error_and_no_endless_loop() {
+        let module = syn::parse_quote! {
+            mod tasks {
+                type Loop = (Loop, Loop);
+                pub fn run(value: Loop) {}
+            }
+        };
+        let error = crate::read::module(&module).unwrap_err();
+        assert!(error.to_string().contains("the alias stands for itself"), "{error}");
+    }
+}
