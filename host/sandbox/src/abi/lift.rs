@@ -21,8 +21,14 @@ use crate::value::cbor::Writer;
 type Result<T> = wasmtime::Result<T>;
 
 /// Reads the result of a function: directly from `src` if it fits there, otherwise from where `src` points.
-pub(super) fn result(cx: &mut LiftContext<'_>, ty: InterfaceType, src: &[ValRaw]) -> Result<Vec<u8>> {
-    let InterfaceType::Tuple(tuple) = ty else { return Err(format_err!("results are not a tuple")) };
+pub(super) fn result(
+    cx: &mut LiftContext<'_>,
+    ty: InterfaceType,
+    src: &[ValRaw],
+) -> Result<Vec<u8>> {
+    let InterfaceType::Tuple(tuple) = ty else {
+        return Err(format_err!("results are not a tuple"));
+    };
     let types = Arc::clone(cx.types);
     let mut lifting = Lifting { out: Writer::default(), orders: Orders::default(), paid: 0 };
     let results = &types[tuple];
@@ -74,7 +80,8 @@ impl Lifting {
             InterfaceType::Float64 => out.f64(f64::from_bits(bits)),
             InterfaceType::Char => {
                 let scalar = bits as u32;
-                let value = char::from_u32(scalar).ok_or_else(|| format_err!("{scalar:#x} is not a character"))?;
+                let value = char::from_u32(scalar)
+                    .ok_or_else(|| format_err!("{scalar:#x} is not a character"))?;
                 out.text(value.encode_utf8(&mut [0; 4]));
             }
             _ => return Ok(false),
@@ -83,7 +90,13 @@ impl Lifting {
     }
 
     /// Reads a value from core values.
-    fn flat(&mut self, cx: &mut LiftContext<'_>, types: &ComponentTypes, ty: InterfaceType, src: &[ValRaw]) -> Result<()> {
+    fn flat(
+        &mut self,
+        cx: &mut LiftContext<'_>,
+        types: &ComponentTypes,
+        ty: InterfaceType,
+        src: &[ValRaw],
+    ) -> Result<()> {
         if let Some(first) = src.first() {
             if self.scalar(ty, first.get_u64())? {
                 return Ok(());
@@ -118,7 +131,8 @@ impl Lifting {
             }
             InterfaceType::Flags(index) => {
                 let names = &types[index].names;
-                let words: Vec<u32> = src.iter().take(names.len().div_ceil(32)).map(ValRaw::get_u32).collect();
+                let words: Vec<u32> =
+                    src.iter().take(names.len().div_ceil(32)).map(ValRaw::get_u32).collect();
                 self.flags(names.iter().map(String::as_str), &words);
             }
             _ => {
@@ -131,7 +145,13 @@ impl Lifting {
     }
 
     /// Reads a value from memory at `offset`, which is known to have room for it.
-    fn load(&mut self, cx: &mut LiftContext<'_>, types: &ComponentTypes, ty: InterfaceType, offset: usize) -> Result<()> {
+    fn load(
+        &mut self,
+        cx: &mut LiftContext<'_>,
+        types: &ComponentTypes,
+        ty: InterfaceType,
+        offset: usize,
+    ) -> Result<()> {
         let memory = cx.memory();
         let abi = types.canonical_abi(&ty);
         let size = abi.size32 as usize;
@@ -194,7 +214,8 @@ impl Lifting {
     ) -> Result<()> {
         let abi = types.canonical_abi(&element);
         let size = abi.size32 as usize;
-        let bytes = length.checked_mul(size).ok_or_else(|| format_err!("a list is longer than memory"))?;
+        let bytes =
+            length.checked_mul(size).ok_or_else(|| format_err!("a list is longer than memory"))?;
         check(cx, address, bytes, abi.align32)?;
         if element == InterfaceType::U8 {
             afford(cx, bytes)?;
@@ -272,7 +293,8 @@ impl Lifting {
     /// Writes the labels whose bits are set, in declaration order. Bits beyond the last label mean nothing.
     fn flags<'n>(&mut self, names: impl Iterator<Item = &'n str>, words: &[u32]) {
         let set = |bit: usize| words.get(bit / 32).is_some_and(|word| word >> (bit % 32) & 1 == 1);
-        let labels: Vec<&str> = names.enumerate().filter(|(bit, _)| set(*bit)).map(|(_, name)| name).collect();
+        let labels: Vec<&str> =
+            names.enumerate().filter(|(bit, _)| set(*bit)).map(|(_, name)| name).collect();
         self.out.array(labels.len());
         for label in labels {
             self.out.text(label);
@@ -339,13 +361,18 @@ impl Arity {
 
 /// How many core values a value of the type is made of (the canonical ABI's `flatten_type`).
 fn core_values(ty: &Type) -> usize {
-    let sum = |types: &mut dyn Iterator<Item = &Type>| types.map(core_values).fold(0, usize::saturating_add);
-    let widest = |types: &mut dyn Iterator<Item = &Type>| 1 + types.map(core_values).max().unwrap_or(0);
+    let sum = |types: &mut dyn Iterator<Item = &Type>| {
+        types.map(core_values).fold(0, usize::saturating_add)
+    };
+    let widest =
+        |types: &mut dyn Iterator<Item = &Type>| 1 + types.map(core_values).max().unwrap_or(0);
     match ty {
         Type::String | Type::List(_) => 2,
         Type::Tuple(types) => sum(&mut types.iter()),
         Type::Record(record) => sum(&mut record.fields.iter().map(|field| &field.ty)),
-        Type::Variant(_) | Type::Option(_) | Type::Result(_) => widest(&mut ty.children().into_iter()),
+        Type::Variant(_) | Type::Option(_) | Type::Result(_) => {
+            widest(&mut ty.children().into_iter())
+        }
         Type::Flags(labels) => labels.labels.len().div_ceil(32),
         _ => 1,
     }

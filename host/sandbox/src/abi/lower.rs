@@ -6,7 +6,9 @@
 
 use wasmtime::ValRaw;
 use wasmtime::component::__internal::wasmtime_environ::component::VariantInfo;
-use wasmtime::component::__internal::{CanonicalAbiInfo, ComponentTypes, InterfaceType, LowerContext};
+use wasmtime::component::__internal::{
+    CanonicalAbiInfo, ComponentTypes, InterfaceType, LowerContext,
+};
 use wasmtime::component::Lower as _;
 
 use super::order::Orders;
@@ -34,7 +36,9 @@ pub(super) fn params<T>(
     ty: InterfaceType,
     slots: &mut [ValRaw; MAX_FLAT],
 ) -> Result<()> {
-    let InterfaceType::Tuple(tuple) = ty else { return Err(mismatch("parameters that are a tuple")) };
+    let InterfaceType::Tuple(tuple) = ty else {
+        return Err(mismatch("parameters that are a tuple"));
+    };
     let types = cx.types;
     let params = &types[tuple].types;
     let mut lower = Lowering { reader: Reader::new(args.cbor), orders: Orders::default() };
@@ -96,7 +100,11 @@ impl Lowering<'_> {
         macro_rules! integer {
             ($int:ty, $wide:ty, $make:path, $width:literal) => {{
                 let value = <$int>::try_from(self.reader.read_int()?)?;
-                Scalar { flat: $make(<$wide>::from(value)), bits: i128::from(value) as u64, width: $width }
+                Scalar {
+                    flat: $make(<$wide>::from(value)),
+                    bits: i128::from(value) as u64,
+                    width: $width,
+                }
             }};
         }
         Ok(Some(match ty {
@@ -124,7 +132,9 @@ impl Lowering<'_> {
             }
             InterfaceType::Char => {
                 let mut text = self.reader.read_text()?.chars();
-                let (Some(value), None) = (text.next(), text.next()) else { return Err(mismatch("one character")) };
+                let (Some(value), None) = (text.next(), text.next()) else {
+                    return Err(mismatch("one character"));
+                };
                 let value = u32::from(value);
                 Scalar { flat: ValRaw::u32(value), bits: value.into(), width: 4 }
             }
@@ -133,7 +143,12 @@ impl Lowering<'_> {
     }
 
     /// Writes the next value as core values.
-    fn flat<T>(&mut self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, dst: &mut [ValRaw]) -> Result<()> {
+    fn flat<T>(
+        &mut self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        dst: &mut [ValRaw],
+    ) -> Result<()> {
         if let Some(scalar) = self.scalar(ty)? {
             dst[0] = scalar.flat;
             return Ok(());
@@ -145,7 +160,8 @@ impl Lowering<'_> {
             }
             InterfaceType::List(index) => {
                 let (address, length) = self.list(cx, types[index].element)?;
-                (dst[0], dst[1]) = (ValRaw::u32(u32::try_from(address)?), ValRaw::u32(u32::try_from(length)?));
+                (dst[0], dst[1]) =
+                    (ValRaw::u32(u32::try_from(address)?), ValRaw::u32(u32::try_from(length)?));
             }
             InterfaceType::Record(index) => {
                 let order = self.orders.of(types, index);
@@ -185,9 +201,15 @@ impl Lowering<'_> {
     }
 
     /// Writes the next value into memory at `offset`, which is aligned and has room.
-    fn store<T>(&mut self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, offset: usize) -> Result<()> {
+    fn store<T>(
+        &mut self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        offset: usize,
+    ) -> Result<()> {
         if let Some(scalar) = self.scalar(ty)? {
-            cx.as_slice_mut()[offset..][..scalar.width].copy_from_slice(&scalar.bits.to_le_bytes()[..scalar.width]);
+            cx.as_slice_mut()[offset..][..scalar.width]
+                .copy_from_slice(&scalar.bits.to_le_bytes()[..scalar.width]);
             return Ok(());
         }
         let types = cx.types;
@@ -228,7 +250,8 @@ impl Lowering<'_> {
             _ => {
                 let (chosen, info) = self.choose(types, ty)?;
                 let width = info.size.byte_size() as usize;
-                cx.as_slice_mut()[offset..][..width].copy_from_slice(&chosen.discriminant.to_le_bytes()[..width]);
+                cx.as_slice_mut()[offset..][..width]
+                    .copy_from_slice(&chosen.discriminant.to_le_bytes()[..width]);
                 let at = offset + info.payload_offset32 as usize;
                 self.payload(&chosen, |lower, payload| lower.store(cx, payload, at))?;
             }
@@ -237,7 +260,11 @@ impl Lowering<'_> {
     }
 
     /// Writes a list into fresh memory of the guest; gives its address and its number of elements.
-    fn list<T>(&mut self, cx: &mut LowerContext<'_, T>, element: InterfaceType) -> Result<(usize, usize)> {
+    fn list<T>(
+        &mut self,
+        cx: &mut LowerContext<'_, T>,
+        element: InterfaceType,
+    ) -> Result<(usize, usize)> {
         if element == InterfaceType::U8 {
             let bytes = self.reader.read_bytes()?;
             let address = cx.realloc(0, 0, 1, bytes.len())?;
@@ -247,7 +274,8 @@ impl Lowering<'_> {
         let length = self.reader.read_array()?;
         let abi = cx.types.canonical_abi(&element);
         let (size, align) = (abi.size32 as usize, abi.align32);
-        let bytes = length.checked_mul(size).ok_or_else(|| mismatch("a list that fits into memory"))?;
+        let bytes =
+            length.checked_mul(size).ok_or_else(|| mismatch("a list that fits into memory"))?;
         let address = cx.realloc(0, 0, align, bytes)?;
         for index in 0..length {
             self.store(cx, element, address + index * size)?;
@@ -293,18 +321,30 @@ impl Lowering<'_> {
                     self.entries(1)?;
                 }
                 let label = self.reader.read_text()?;
-                let found = variant.cases.iter().enumerate().find(|(_, (name, _))| name.as_str() == label);
-                let (case, (_, payload)) = found.ok_or_else(|| mismatch("a case of the variant"))?;
+                let found =
+                    variant.cases.iter().enumerate().find(|(_, (name, _))| name.as_str() == label);
+                let (case, (_, payload)) =
+                    found.ok_or_else(|| mismatch("a case of the variant"))?;
                 if payload.is_some() != carries {
                     return Err(mismatch("a payload exactly where the case has one"));
                 }
-                (Chosen { discriminant: u32::try_from(case)?, payload: *payload, wrapped: false }, &variant.info)
+                (
+                    Chosen {
+                        discriminant: u32::try_from(case)?,
+                        payload: *payload,
+                        wrapped: false,
+                    },
+                    &variant.info,
+                )
             }
             InterfaceType::Enum(index) => {
                 let label = self.reader.read_text()?;
                 let found = types[index].names.iter().position(|name| name.as_str() == label);
                 let case = found.ok_or_else(|| mismatch("a label of the enum"))?;
-                (Chosen { discriminant: u32::try_from(case)?, payload: None, wrapped: false }, &types[index].info)
+                (
+                    Chosen { discriminant: u32::try_from(case)?, payload: None, wrapped: false },
+                    &types[index].info,
+                )
             }
             _ => return Err(mismatch("a value type")),
         })
@@ -330,7 +370,10 @@ impl Lowering<'_> {
         let mut words = vec![0_u32; names.len().div_ceil(32)];
         for _ in 0..self.reader.read_array()? {
             let label = self.reader.read_text()?;
-            let bit = names.clone().position(|name| name == label).ok_or_else(|| mismatch("a known flag"))?;
+            let bit = names
+                .clone()
+                .position(|name| name == label)
+                .ok_or_else(|| mismatch("a known flag"))?;
             words[bit / 32] |= 1 << (bit % 32);
         }
         Ok(words.into_iter())
@@ -355,16 +398,27 @@ impl Lowering<'_> {
     }
 
     fn elements(&mut self, count: usize) -> Result<()> {
-        if self.reader.read_array()? == count { Ok(()) } else { Err(mismatch("an array of its length")) }
+        if self.reader.read_array()? == count {
+            Ok(())
+        } else {
+            Err(mismatch("an array of its length"))
+        }
     }
 
     fn key(&mut self, name: &str) -> Result<()> {
-        if self.reader.read_text()? == name { Ok(()) } else { Err(mismatch("fields in canonical order")) }
+        if self.reader.read_text()? == name {
+            Ok(())
+        } else {
+            Err(mismatch("fields in canonical order"))
+        }
     }
 }
 
 /// The bytes are not what was checked: a mistake of the host, never of the guest.
 fn mismatch(expected: &str) -> wasmtime::Error {
-    crate::limit::Stop::new(omniq_model::Kind::Host, format!("the checked arguments are not canonical: expected {expected}"))
-        .into()
+    crate::limit::Stop::new(
+        omniq_model::Kind::Host,
+        format!("the checked arguments are not canonical: expected {expected}"),
+    )
+    .into()
 }

@@ -19,34 +19,44 @@ mod tests;
 use wasmtime::component::Func;
 use wasmtime::{AsContextMut, Store};
 
-use crate::import::State;
-
 pub(crate) use lift::Arity;
 pub(crate) use lower::Args;
 pub(crate) use raw::demangle;
 
 /// Calls a function on the current thread, with canonical CBOR in and out.
-pub(crate) fn call(func: Func, store: &mut Store<State>, args: Args<'_>) -> wasmtime::Result<Vec<u8>> {
+pub(crate) fn call<T: 'static>(
+    func: Func,
+    store: &mut Store<T>,
+    args: Args<'_>,
+) -> wasmtime::Result<Vec<u8>> {
     raw::typed::<1>(func).call(store.as_context_mut(), args).map(|lifted| lifted.0)
 }
 
 /// Calls a function on a fiber, with canonical CBOR in and out.
-pub(crate) async fn call_async(
+pub(crate) async fn call_async<T: Send + 'static>(
     func: Func,
-    store: &mut Store<State>,
+    store: &mut Store<T>,
     args: Args<'_>,
     arity: Arity,
 ) -> wasmtime::Result<Vec<u8>> {
     macro_rules! dispatch {
         ($slots:ident; $($count:literal)*) => {
             match $slots {
-                $($count => raw::typed::<$count>(func).call_async(store, args).await.map(|lifted| lifted.0),)*
-                _ => raw::typed::<1>(func).call_async(store, args).await.map(|lifted| lifted.0),
+                $($count => call_with::<$count, T>(func, store, args).await,)*
+                _ => call_with::<1, T>(func, store, args).await,
             }
         };
     }
     match arity {
-        Arity::Sync => raw::typed::<1>(func).call_async(store, args).await.map(|lifted| lifted.0),
+        Arity::Sync => call_with::<1, T>(func, store, args).await,
         Arity::Async(slots) => dispatch!(slots; 0 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16),
     }
+}
+
+async fn call_with<const SLOTS: usize, T: Send + 'static>(
+    func: Func,
+    store: &mut Store<T>,
+    args: Args<'_>,
+) -> wasmtime::Result<Vec<u8>> {
+    raw::typed::<SLOTS>(func).call_async(store, args).await.map(|lifted| lifted.0)
 }

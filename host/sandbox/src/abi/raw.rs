@@ -1,5 +1,8 @@
 //! The part that promises the engine something: every `unsafe` of the direct calls stands here.
-#![expect(unsafe_code, reason = "the engine's traits for typed calls are unsafe to implement; see each SAFETY comment")]
+#![expect(
+    unsafe_code,
+    reason = "the engine's traits for typed calls are unsafe to implement; see each SAFETY comment"
+)]
 
 use std::mem::MaybeUninit;
 
