@@ -144,6 +144,43 @@ pub(crate) fn encoded(value: &Value) -> Vec<u8> {
     bytes
 }
 
+/// `list<T>`
+pub(crate) fn list(element: Type) -> Type {
+    Type::List(Arc::new(element))
+}
+
+/// `option<T>`
+pub(crate) fn option(inner: Type) -> Type {
+    Type::Option(Arc::new(inner))
+}
+
+/// `record { … }`, without a name.
+pub(crate) fn record<const N: usize>(fields: [(&str, Type); N]) -> Type {
+    Type::Record(Arc::new(Record { name: None, fields: params(fields).params }))
+}
+
+/// `variant { … }`, without a name.
+pub(crate) fn variant<const N: usize>(cases: [(&str, Option<Type>); N]) -> Type {
+    let cases = cases.into_iter().map(|(name, ty)| Case { name: name.to_owned(), ty }).collect();
+    Type::Variant(Arc::new(Variant { name: None, cases }))
+}
+
+/// The labels of an enum or of flags.
+pub(crate) fn labels<const N: usize>(name: Option<&str>, labels: [&str; N]) -> Arc<Labels> {
+    Arc::new(Labels { name: name.map(str::to_owned), labels: labels.map(str::to_owned).into() })
+}
+
+/// `result<T, E>`
+pub(crate) fn result(ok: Option<Type>, err: Option<Type>) -> Type {
+    Type::Result(Arc::new(ResultType { ok, err }))
+}
+
+/// A function with these parameters and no result.
+pub(crate) fn params<const N: usize>(params: [(&str, Type); N]) -> Signature {
+    let params = params.into_iter().map(|(name, ty)| Field { name: name.to_owned(), ty }).collect();
+    Signature { params, result: None, is_async: false }
+}
+
 /// Floats at which formats and widths end.
 const FLOATS: [f64; 20] = [
     0.0,

@@ -169,3 +169,227 @@ fn read_word<'t>(
         _ => wave::read_into(sink, ty, text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use omniq_model::Kind;
+
+    use super::super::arbitrary::{labels, list, option, params, record};
+    use super::*;
+
+    fn resize() -> Signature {
+        params([
+            ("image", list(Type::U8)),
+            ("max-width", Type::U32),
+            ("filter", option(Type::String)),
+            ("mode", option(Type::Enum(labels(Some("mode"), ["fit", "none"])))),
+        ])
+    }
+
+    fn words(signature: &Signature, words: &[&str]) -> Result<String, String> {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let mut read_file = |name: &str| match name {
+            "cat.png" => Ok(vec![1, 2]),
+            "text" => Ok("é {".into()),
+            "raw" => Ok(vec![0xff]),
+            "wave" => Ok(b"7 // seven\n".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let read = from_words(signature, &words, &mut read_file, &Bounds::default());
+        read.map(|canonical| to_wave(signature, &canonical).unwrap())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_call_in_many_forms() {
+        let signature = resize();
+        let canonical = from_json(&signature, br#"["AQI=", 7]"#, &Bounds::default()).unwrap();
+        assert_eq!(
+            to_json(&signature, &canonical).unwrap(),
+            r#"{"image":"AQI=","max-width":7,"filter":null,"mode":null}"#
+        );
+        assert_eq!(to_wave(&signature, &canonical).unwrap(), "([1, 2], 7, none, none)");
+        for json in [
+            r#"{"max-width":7,"image":[1,2]}"#,
+            r#"{"image":"AQI=","maxWidth":7,"filter":null}"#,
+            r#"{"image":"AQI=","max_width":7.0}"#,
+            r#"["AQI=",7,null,null]"#,
+        ] {
+            assert_eq!(
+                from_json(&signature, json.as_bytes(), &Bounds::default()).unwrap(),
+                canonical,
+                "{json}"
+            );
+        }
+        // Positional of definite and indefinite length, tagged, and by name.
+        for cbor in [
+            &b"\x82\x42\x01\x02\x07"[..],
+            b"\x9f\x42\x01\x02\x07\xff",
+            b"\xd9\xd9\xf7\x82\x42\x01\x02\x07",
+            b"\xbf\x69max_width\x07\x65image\x42\x01\x02\xff",
+        ] {
+            assert_eq!(
+                from_cbor(&signature, cbor, &Bounds::default()).unwrap(),
+                canonical,
+                "{cbor:02x?}"
+            );
+        }
+        for given in [
+            &["[1, 2]", "7"][..],
+            &["[1,2]", "max-width=7"],
+            &["max_width=7", "image=[1, 2]"],
+            &["@cat.png", "@wave"],
+            &["image=@cat.png", "maxWidth=@wave", "mode=none"],
+        ] {
+            assert_eq!(words(&signature, given).unwrap(), "([1, 2], 7, none, none)", "{given:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_taken_as_they_are_where_that_is_text() {
+        let text = params([("s", Type::String)]);
+        for (word, value) in [
+            ("Ada", r#"("Ada")"#),
+            ("42", r#"("42")"#),
+            ("true", r#"("true")"#),
+            ("", r#"("")"#),
+            (" a, \\n", r#"(" a, \\n")"#),
+            ("https://example.com", r#"("https://example.com")"#),
+            (r#""Ada""#, r#"("Ada")"#),
+            (r#""a=b""#, r#"("a=b")"#),
+            ("s=a=b", r#"("a=b")"#),
+            ("1=b", r#"("1=b")"#),
+            ("@text", r#"("é {")"#),
+        ] {
+            assert_eq!(words(&text, &[word]).unwrap(), value, "{word}");
+        }
+        let option_text = params([("s", option(Type::String))]);
+        for (word, value) in [
+            ("Ada", r#"(some("Ada"))"#),
+            ("none", "(none)"),
+            (r#"some("Ada")"#, r#"(some("Ada"))"#),
+            (r#""none""#, r#"(some("none"))"#),
+            ("@text", r#"(some("é {"))"#),
+        ] {
+            assert_eq!(words(&option_text, &[word]).unwrap(), value, "{word}");
+        }
+        assert_eq!(words(&params([("c", Type::Char)]), &["é"]).unwrap(), "('é')");
+        assert_eq!(words(&params([("c", Type::Char)]), &["'\\n'"]).unwrap(), "('\\n')");
+        assert_eq!(
+            words(&params([("b", option(list(Type::U8)))]), &["@raw"]).unwrap(),
+            "(some([255]))"
+        );
+    }
+
+    #[test]
+    fn words_that_do_not_fit_say_why() {
+        let signature = resize();
+        let shape = "; the signature is `(image: list<u8>, max-width: u32, filter: option<string>, mode: option<mode>)`";
+        for (given, message) in [
+            (&["[]", "-3"][..], "`max-width` must be u32 (0 to 4294967295), got -3".to_owned()),
+            (&["[]"], format!("the argument `max-width` of type u32 is missing{shape}")),
+            (
+                &["[]", "1", "a", "fit", "2"],
+                format!("the function takes 4 arguments, got 5{shape}"),
+            ),
+            (
+                &["[]", "maxwidth=1"],
+                format!("there is no argument `maxwidth`; did you mean `max-width`?{shape}"),
+            ),
+            (&["[]", "1", "image=[]"], format!("the argument `image` is given twice{shape}")),
+            (&["max-width=1", "2"], "`image` must be list<u8>, got 2".to_owned()),
+            (
+                &["[]", "1", "@raw"],
+                "`filter` must be option<string>, got 1 bytes that are not UTF-8".to_owned(),
+            ),
+            (
+                &["[]", "1", "x", "fill"],
+                "`mode` must be mode (one of fit, none), got \"fill\"; did you mean `fit`?"
+                    .to_owned(),
+            ),
+            (
+                &["[]", "@nothing"],
+                "`max-width` could not be read from the file `nothing`".to_owned(),
+            ),
+            (
+                &["[]", "1 2"],
+                "`max-width` is not valid WAVE: the end is expected, got 2 at line 1 column 3"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(words(&signature, given).unwrap_err(), message, "{given:?}");
+        }
+        let error = from_words(
+            &signature,
+            &["@nothing".to_owned()],
+            &mut |_| Err(io::ErrorKind::NotFound.into()),
+            &Bounds::default(),
+        );
+        assert_eq!(error.unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn lists_of_arguments_that_do_not_fit_show_the_signature() {
+        let add = params([("a", Type::S32), ("b", Type::S32)]);
+        let nested = params([("item", record([("price", list(Type::U8))]))]);
+        let shape = "; the signature is `(a: s32, b: s32)`";
+        for (json, cbor, message) in [
+            ("[1]", &b"\x81\x01"[..], format!("the function takes 2 arguments, got 1{shape}")),
+            (
+                "[1,2,3,[]]",
+                b"\x84\x01\x02\x03\x80",
+                format!("the function takes 2 arguments, got 4{shape}"),
+            ),
+            (
+                r#"{"a":1}"#,
+                b"\xa1\x61a\x01",
+                format!("the argument `b` of type s32 is missing{shape}"),
+            ),
+            (
+                r#"{"a":1,"c":2}"#,
+                b"\xa2\x61a\x01\x61c\x01",
+                format!("there is no argument `c`; did you mean `a`?{shape}"),
+            ),
+            (
+                r#"{"a":1,"a":2}"#,
+                b"\xa2\x61a\x01\x61a\x01",
+                format!("the argument `a` is given twice{shape}"),
+            ),
+            (
+                "7",
+                b"\x07",
+                format!(
+                    "the value must be an array of arguments or an object of them by name, got 7{shape}"
+                ),
+            ),
+            (
+                r#"[1,"2"]"#,
+                b"\x82\x01\x612",
+                "`b` must be s32 (-2147483648 to 2147483647), got \"2\"".to_owned(),
+            ),
+        ] {
+            let error = from_json(&add, json.as_bytes(), &Bounds::default()).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            let error = from_cbor(&add, cbor, &Bounds::default()).unwrap_err();
+            assert_eq!(error.to_string(), message.replace("an object of", "a map of"));
+        }
+        let error =
+            from_json(&nested, br#"{"item":{"price":[1,-1]}}"#, &Bounds::default()).unwrap_err();
+        assert_eq!((error.path().as_str(), error.got()), ("item.price[1]", Some("-1")));
+        assert_eq!(error.expected_type(), Some("u8 (0 to 255)"));
+        assert_eq!(error.kind(), Kind::ArgsMismatch);
+    }
+
+    #[test]
+    fn a_function_without_parameters_takes_nothing() {
+        let none = params([]);
+        for json in ["[]", "{}"] {
+            assert_eq!(from_json(&none, json.as_bytes(), &Bounds::default()).unwrap(), [0xa0]);
+        }
+        assert_eq!(from_cbor(&none, b"\x80", &Bounds::default()).unwrap(), [0xa0]);
+        assert_eq!(words(&none, &[]).unwrap(), "()");
+        assert!(
+            words(&none, &["1"]).unwrap_err().starts_with("the function takes 0 arguments, got 1")
+        );
+    }
+}

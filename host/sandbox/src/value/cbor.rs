@@ -581,3 +581,86 @@ pub fn canonical_order(fields: &[Field]) -> Vec<usize> {
     order.sort_unstable_by(|&a, &b| key_order(&fields[a].name, &fields[b].name));
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_take_the_fewest_bytes_and_are_read_back() {
+        for (value, bytes) in [
+            (0, &[0x00][..]),
+            (23, &[0x17]),
+            (24, &[0x18, 24]),
+            (0xff, &[0x18, 0xff]),
+            (0x100, &[0x19, 1, 0]),
+            (0xffff, &[0x19, 0xff, 0xff]),
+            (0x1_0000, &[0x1a, 0, 1, 0, 0]),
+            (0xffff_ffff, &[0x1a, 0xff, 0xff, 0xff, 0xff]),
+            (0x1_0000_0000, &[0x1b, 0, 0, 0, 1, 0, 0, 0, 0]),
+            (u64::MAX, &[0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        ] {
+            let mut writer = Writer::default();
+            writer.uint(value);
+            assert_eq!(writer.as_bytes(), bytes);
+            assert_eq!(Reader::new(bytes).read_int(), Ok(value.into()));
+        }
+        for value in [-1, -24, -25, -257, i64::MIN, i64::MAX] {
+            let mut writer = Writer::default();
+            writer.sint(value);
+            assert_eq!(Reader::new(writer.as_bytes()).read_int(), Ok(value.into()));
+        }
+    }
+
+    #[test]
+    fn a_failed_read_stays_where_it_was() {
+        let mut reader = Reader::new(b"\x01\x62ab\x5f");
+        assert_eq!(reader.read_text(), Err(Flaw { at: 0, what: "text is expected" }));
+        assert_eq!(reader.read_int(), Ok(1));
+        assert!(
+            reader.read_bytes().is_err()
+                && reader.read_null().is_err()
+                && reader.read_map().is_err()
+        );
+        assert_eq!(reader.read_text(), Ok("ab"));
+        assert_eq!(reader.read_bytes(), Err(Flaw { at: 4, what: "an indefinite length" }));
+        assert_eq!((reader.position(), reader.rest()), (4, &b"\x5f"[..]));
+        assert!(reader.finish().is_err());
+    }
+
+    #[test]
+    fn skipping_moves_past_a_whole_item() {
+        for item in
+            [&b"\x82\xa1\x61a\x43abc\xf6"[..], b"\xc1\xc1\x00", b"\xfb\0\0\0\0\0\0\0\0", b"\xa0"]
+        {
+            let followed = [item, &[0x07]].concat();
+            let mut reader = Reader::new(&followed);
+            reader.skip().unwrap();
+            assert_eq!(reader.read_int(), Ok(7));
+            for end in 0..item.len() {
+                assert!(Reader::new(&item[..end]).skip().is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_their_encoding() {
+        let mut keys = vec![
+            "b",
+            "aa",
+            "",
+            "a",
+            "ab",
+            "twenty-three-bytes-name",
+            "twenty-four-bytes-named-",
+            "z",
+        ];
+        keys.sort_by(|a, b| key_order(a, b));
+        let encoded = |key: &&str| {
+            let mut writer = Writer::default();
+            writer.text(key);
+            writer.into_bytes()
+        };
+        assert!(keys.is_sorted_by_key(encoded), "{keys:?}");
+    }
+}

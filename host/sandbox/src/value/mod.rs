@@ -26,4 +26,8 @@ pub use error::Error;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod laws;
