@@ -207,15 +207,12 @@ fn candidates(wanted: &str, names: &[&FunctionName]) -> Vec<usize> {
                 (Some(wanted), Some(interface)) => Interface::parse(interface).answers_to(wanted),
             }
     };
-    let is_full = |name: &FunctionName| {
-        name.function == function
-            && match &name.interface {
-                Some(interface) => {
-                    wanted.strip_suffix(function).and_then(|rest| rest.strip_suffix('#'))
-                        == Some(interface)
-                }
-                None => wanted == function,
-            }
+    let is_full = |name: &FunctionName| match &name.interface {
+        Some(interface) => {
+            wanted.strip_prefix(interface.as_str()).and_then(|rest| rest.strip_prefix('#'))
+                == Some(name.function.as_str())
+        }
+        None => wanted == name.function,
     };
     match names.iter().position(|name| is_full(name)) {
         Some(exact) => vec![exact],
@@ -340,6 +337,14 @@ mod tests {
         );
         for (index, form) in short.iter().enumerate() {
             assert_eq!(find(form, &all), Ok(index));
+        }
+    }
+
+    #[test]
+    fn a_function_may_have_the_name_of_an_interface() {
+        let all = ["a:b/c@1.0.0", "a:b/c@1.0.0#add", "add"];
+        for name in all {
+            check(&all, name, Ok(name));
         }
     }
 
