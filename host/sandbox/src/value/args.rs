@@ -7,8 +7,7 @@ use std::io;
 
 use omniq_model::wit::{Signature, Type};
 
-use super::canonical::{Canonicalizer, Left, describe};
-use super::cbor::Major;
+use super::cbor::{Canonicalizer, Left, Major, describe};
 use super::error::Noun;
 use super::sink::Sink;
 use super::{Bounds, Error, json, wave};

@@ -14,7 +14,6 @@ pub mod json;
 pub mod wave;
 
 mod bounds;
-mod canonical;
 mod error;
 mod names;
 mod print;

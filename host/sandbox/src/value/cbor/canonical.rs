@@ -4,11 +4,16 @@ use std::borrow::Cow;
 
 use omniq_model::wit::{Field, Labels, ResultType, Type, Variant};
 
-use super::cbor::{Flaw, Head, Major, Reader, TAG_EMBEDDED, TAG_SELF_DESCRIBED};
-use super::error::{Noun, quoted};
-use super::names::nearest;
-use super::sink::Sink;
-use super::{Bounds, Error};
+use super::{Flaw, Head, Major, Reader};
+use crate::value::error::{Noun, quoted};
+use crate::value::names::nearest;
+use crate::value::sink::Sink;
+use crate::value::{Bounds, Error};
+
+/// The tag of a byte string that holds CBOR; tolerated and dropped.
+const TAG_EMBEDDED: u64 = 24;
+/// The tag that only says "this is CBOR"; tolerated and dropped.
+const TAG_SELF_DESCRIBED: u64 = 55799;
 
 /// Checks `input` against `ty` and gives it back in canonical form.
 ///
@@ -25,7 +30,7 @@ pub fn canonicalize(ty: &Type, input: &[u8], bounds: &Bounds) -> Result<Vec<u8>,
 }
 
 /// One pass over CBOR input.
-pub(super) struct Canonicalizer<'a, 't> {
+pub(in crate::value) struct Canonicalizer<'a, 't> {
     pub reader: Reader<'a>,
     pub sink: Sink<'t>,
 }
@@ -388,7 +393,7 @@ impl<'a, 't> Canonicalizer<'a, 't> {
 
 /// How much of an array or map is still to come.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Left {
+pub(in crate::value) enum Left {
     Items { done: usize, end: usize },
     UntilBreak { done: usize },
 }
@@ -446,7 +451,7 @@ fn exact(ty: &Type, int: i128) -> Option<f64> {
 
 /// A short rendering of the item that comes next.
 #[cold]
-pub(super) fn describe(reader: &Reader<'_>) -> String {
+pub(in crate::value) fn describe(reader: &Reader<'_>) -> String {
     let mut after = reader.clone();
     let Ok(head) = after.read_head() else { return "malformed CBOR".to_owned() };
     let members = |what: &str| match head.is_indefinite() {

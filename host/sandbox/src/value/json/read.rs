@@ -1,59 +1,22 @@
-//! JSON, the friendly edge: what people and web clients write and read.
-//!
-//! Parsing is `serde_json`'s, directed by the type so that nothing is kept but the canonical CBOR being written.
-//! Numbers are taken as text and read by their type, so integers of 64 bits and floats are exact.
+//! Reads JSON: a type says what is next, and a visitor writes it to the output.
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use omniq_model::wit::{Field, ResultType, Signature, Type, Variant};
+use omniq_model::wit::{Field, ResultType, Type, Variant};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 
-use super::cbor::Major;
-use super::error::{Noun, quoted, shown};
-use super::names::nearest;
-use super::print::{self, Format};
-use super::sink::{Record, Sink};
-use super::{Bounds, Error};
+use super::scalar::{base64, float, integer};
+use crate::value::cbor::Major;
+use crate::value::error::{Noun, quoted, shown};
+use crate::value::names::nearest;
+use crate::value::sink::{Record, Sink};
+use crate::value::{Bounds, Error};
 
-/// The largest integer that every reader of JSON takes exactly: 2⁵³ − 1 (RFC 8259, §6).
-const LARGEST_EXACT: i128 = (1 << 53) - 1;
-
-/// Reads a value of `ty` from JSON text in UTF-8 and gives it as canonical CBOR.
-///
-/// # Errors
-/// The text is not JSON, does not fit the type, or exceeds the bounds.
-pub fn read(ty: &Type, text: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Error> {
-    parse(text, bounds, Target::Value(ty))
-}
-
-/// Reads arguments: an array of them, or an object by name.
-pub(super) fn read_args(
-    signature: &Signature,
-    text: &[u8],
-    bounds: &Bounds,
-) -> Result<Vec<u8>, Error> {
-    parse(text, bounds, Target::Args(&signature.params)).map_err(|error| error.of_call(signature))
-}
-
-/// Writes a value of `ty`, given as canonical CBOR, as JSON text on one line.
-///
-/// # Errors
-/// The bytes are not the canonical CBOR of a value of `ty`.
-pub fn write(ty: &Type, canonical: &[u8]) -> Result<String, Error> {
-    print::value::<Json>(ty, canonical)
-}
-
-/// Writes canonical arguments as an object, in the order of the parameters.
-pub(super) fn write_args(signature: &Signature, canonical: &[u8]) -> Result<String, Error> {
-    print::fields::<Json>(&signature.params, canonical, ('{', '}'), Json::key)
-}
-
-fn parse(text: &[u8], bounds: &Bounds, target: Target<'_>) -> Result<Vec<u8>, Error> {
+/// Reads JSON text as what `target` asks for.
+pub(super) fn parse(text: &[u8], bounds: &Bounds, target: Target<'_>) -> Result<Vec<u8>, Error> {
     let text = std::str::from_utf8(text).map_err(|error| Error::malformed("JSON", error))?;
     let mut state = State { sink: Sink::new(bounds, text.len()), fault: None };
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -96,7 +59,7 @@ impl State<'_> {
 
 /// What is to be read next.
 #[derive(Clone, Copy)]
-enum Target<'t> {
+pub(super) enum Target<'t> {
     Value(&'t Type),
     /// The option inside an option, in its array of one.
     Wrapped(&'t Type),
@@ -619,173 +582,5 @@ impl<'de, 't, F: FnOnce(&mut Sink<'t>, &str) -> Result<(), Error>> Visitor<'de>
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
         Err(self.mismatch("an object"))
-    }
-}
-
-/// Writes what base64 text stands for; `None` if it is not base64.
-fn base64(sink: &mut Sink<'_>, text: &str) -> Option<Result<(), Error>> {
-    let padding = text.bytes().rev().take_while(|&byte| byte == b'=').count();
-    let length = (text.len() / 4 * 3).checked_sub(padding)?;
-    if let Err(error) = sink.room(length) {
-        return Some(Err(error));
-    }
-    sink.out.head(Major::Bytes, length as u64);
-    let start = sink.out.len();
-    STANDARD.decode_vec(text, sink.out.buffer()).ok()?;
-    (sink.out.len() - start == length).then_some(Ok(()))
-}
-
-/// The integer that a token of JSON says, fractions of zeros allowed; `quotable` if it may be a decimal string.
-///
-/// An integer too long for any type is not one.
-fn integer(token: &str, quotable: bool) -> Option<i128> {
-    /// Digits of 2⁶⁴, the most a type needs.
-    const DIGITS: usize = 20;
-    let quoted = token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let number = match quoted {
-        Some(inner) if quotable => inner,
-        Some(_) => return None,
-        None => token,
-    };
-    let (whole, fraction) = match number.split_once('.') {
-        Some((whole, fraction)) if quoted.is_none() => (whole, fraction),
-        _ => (number, ""),
-    };
-    let digits = whole.strip_prefix('-').unwrap_or(whole);
-    let plain = !digits.is_empty()
-        && digits.len() <= DIGITS
-        && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let shortest = digits == "0" || !digits.starts_with('0');
-    let whole =
-        (plain && shortest && fraction.bytes().all(|byte| byte == b'0')).then_some(whole)?;
-    whole.parse().ok()
-}
-
-/// The float of type `ty` nearest to a token of JSON.
-fn float(ty: &Type, token: &str) -> Option<f64> {
-    match token {
-        r#""nan""# => return Some(f64::NAN),
-        r#""inf""# => return Some(f64::INFINITY),
-        r#""-inf""# => return Some(f64::NEG_INFINITY),
-        _ if !token.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
-            return None;
-        }
-        _ => {}
-    }
-    // Straight to the width that is asked for: by way of `f64` a number would be rounded twice.
-    let value = if *ty == Type::F32 {
-        f64::from(token.parse::<f32>().ok()?)
-    } else {
-        token.parse().ok()?
-    };
-    value.is_finite().then_some(value)
-}
-
-/// Compact JSON.
-struct Json;
-
-impl Format for Json {
-    const SEPARATOR: &'static str = ",";
-    const TUPLE: (char, char) = ('[', ']');
-    const FLAGS: (char, char) = ('[', ']');
-
-    fn int(out: &mut String, value: i128) {
-        let quote = if value.abs() > LARGEST_EXACT { "\"" } else { "" };
-        out.push_str(&format!("{quote}{value}{quote}"));
-    }
-
-    fn float(out: &mut String, digits: &str) {
-        match digits {
-            "NaN" => out.push_str("\"nan\""),
-            "inf" | "-inf" => Json::text(out, digits),
-            _ => out.push_str(digits),
-        }
-    }
-
-    fn char(out: &mut String, text: &str) {
-        Json::text(out, text);
-    }
-
-    fn text(out: &mut String, text: &str) {
-        out.push('"');
-        let mut rest = text;
-        while let Some(at) = rest.find(|char: char| char < ' ' || char == '"' || char == '\\') {
-            let (plain, special) = rest.split_at(at);
-            out.push_str(plain);
-            match special.as_bytes()[0] {
-                b'"' => out.push_str("\\\""),
-                b'\\' => out.push_str("\\\\"),
-                b'\n' => out.push_str("\\n"),
-                b'\r' => out.push_str("\\r"),
-                b'\t' => out.push_str("\\t"),
-                control => out.push_str(&format!("\\u{control:04x}")),
-            }
-            rest = &special[1..];
-        }
-        out.push_str(rest);
-        out.push('"');
-    }
-
-    fn bytes(out: &mut String, bytes: &[u8]) {
-        out.push('"');
-        STANDARD.encode_string(bytes, out);
-        out.push('"');
-    }
-
-    fn key(out: &mut String, name: &str) {
-        Json::text(out, name);
-        out.push(':');
-    }
-
-    fn flag(out: &mut String, label: &str) {
-        Json::text(out, label);
-    }
-
-    fn label(out: &mut String, label: &str) {
-        Json::text(out, label);
-    }
-
-    fn case(
-        out: &mut String,
-        label: &str,
-        payload: impl FnOnce(&mut String) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        out.push('{');
-        Json::key(out, label);
-        payload(out)?;
-        out.push('}');
-        Ok(())
-    }
-
-    fn none(out: &mut String) {
-        out.push_str("null");
-    }
-
-    fn some(
-        out: &mut String,
-        wraps_option: bool,
-        inner: impl FnOnce(&mut String) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if !wraps_option {
-            return inner(out);
-        }
-        out.push('[');
-        inner(out)?;
-        out.push(']');
-        Ok(())
-    }
-
-    fn side(
-        out: &mut String,
-        label: &str,
-        payload: impl FnOnce(&mut String) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        Self::case(out, label, payload)
-    }
-
-    fn empty_side(out: &mut String, label: &str) {
-        out.push('{');
-        Json::key(out, label);
-        out.push_str("null}");
     }
 }
