@@ -426,6 +426,11 @@ fn what_does_not_fit_is_refused_with_its_place() {
             "(1)",
             "the value must be tuple<u8, u8>, got (1)",
         ),
+        (
+            &rights,
+            "{read, reed}",
+            "`[1]` must be any of read, write, got \"reed\"; did you mean `read`?",
+        ),
         (&rights, "{read, read}", "the value has the flag `read` twice"),
         (
             &some_or_size(),
@@ -448,6 +453,11 @@ fn what_does_not_fit_is_refused_with_its_place() {
             "the value has the field `price` twice",
         ),
         (&item, "a1017f", "the value must be string, got 1"),
+        (
+            &rights,
+            "826472656164 6472656564",
+            "`[1]` must be any of read, write, got \"reed\"; did you mean `read`?",
+        ),
         (&Type::Bool, "01", "the value must be bool, got 1"),
         (&Type::U8, "f93c00", "the value must be u8 (0 to 255), got 1.0"),
         (&Type::U8, "c2 41ff", "the value must be u8 (0 to 255), got the tag 2"),

@@ -1,12 +1,19 @@
 //! Walks canonical CBOR by its type and prints it: what the writers of JSON and WAVE have in common.
 
 use std::collections::HashMap;
+use std::fmt::{Arguments, Write as _};
 use std::rc::Rc;
 
 use omniq_model::wit::{Field, Labels, ResultType, Type, Variant};
 
 use super::Error;
 use super::cbor::{Flaw, Major, Reader, canonical_order};
+
+/// Adds what is formatted to `out`, without another string in between.
+pub(super) fn push(out: &mut String, formatted: Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = out.write_fmt(formatted);
+}
 
 /// How one encoding writes the parts of a value.
 pub(super) trait Format {
@@ -20,7 +27,8 @@ pub(super) trait Format {
     const FLAGS: (char, char);
 
     fn int(out: &mut String, value: i128);
-    fn float(out: &mut String, digits: &str);
+    /// A float, given with its digits.
+    fn float(out: &mut String, value: f64, digits: Arguments<'_>);
     fn char(out: &mut String, text: &str);
     fn text(out: &mut String, text: &str);
     fn bytes(out: &mut String, bytes: &[u8]);
@@ -98,12 +106,18 @@ impl Printer<'_> {
                 F::int(out, self.reader.read_int()?);
             }
             // The shortest digits that read back as the same float of the same width.
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "canonical CBOR holds nothing wider for f32"
-            )]
-            Type::F32 => F::float(out, &format!("{:?}", self.reader.read_float()? as f32)),
-            Type::F64 => F::float(out, &format!("{:?}", self.reader.read_float()?)),
+            Type::F32 => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "canonical CBOR holds nothing wider for f32"
+                )]
+                let value = self.reader.read_float()? as f32;
+                F::float(out, value.into(), format_args!("{value:?}"));
+            }
+            Type::F64 => {
+                let value = self.reader.read_float()?;
+                F::float(out, value, format_args!("{value:?}"));
+            }
             Type::Char => F::char(out, self.reader.read_text()?),
             Type::String => F::text(out, self.reader.read_text()?),
             Type::List(_) if ty.is_bytes() => F::bytes(out, self.reader.read_bytes()?),

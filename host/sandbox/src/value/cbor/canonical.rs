@@ -291,8 +291,8 @@ impl<'a, 't> Canonicalizer<'a, 't> {
         let mut left = self.array(ty)?;
         let mut chosen = Vec::new();
         while let Some(index) = left.next(&mut self.reader)? {
-            let label = self.text(ty).map_err(|error| error.at(index))?;
-            chosen.push(self.sink.flag(ty, labels, &label)?);
+            let label = self.text(ty).and_then(|label| self.sink.flag(ty, labels, &label));
+            chosen.push(label.map_err(|error| error.at(index))?);
             // One more than there are is enough to know that one came twice.
             if chosen.len() > labels.labels.len() {
                 break;

@@ -1,10 +1,12 @@
 //! Writes JSON.
 
+use std::fmt::Arguments;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::value::Error;
-use crate::value::print::Format;
+use crate::value::print::{Format, push};
 
 /// The largest integer that every reader of JSON takes exactly: 2⁵³ − 1 (RFC 8259, §6).
 const LARGEST_EXACT: i128 = (1 << 53) - 1;
@@ -19,14 +21,15 @@ impl Format for Json {
 
     fn int(out: &mut String, value: i128) {
         let quote = if value.abs() > LARGEST_EXACT { "\"" } else { "" };
-        out.push_str(&format!("{quote}{value}{quote}"));
+        push(out, format_args!("{quote}{value}{quote}"));
     }
 
-    fn float(out: &mut String, digits: &str) {
-        match digits {
-            "NaN" => out.push_str("\"nan\""),
-            "inf" | "-inf" => Json::text(out, digits),
-            _ => out.push_str(digits),
+    fn float(out: &mut String, value: f64, digits: Arguments<'_>) {
+        match value {
+            _ if value.is_nan() => out.push_str("\"nan\""),
+            f64::INFINITY => out.push_str("\"inf\""),
+            f64::NEG_INFINITY => out.push_str("\"-inf\""),
+            _ => push(out, digits),
         }
     }
 
@@ -46,7 +49,7 @@ impl Format for Json {
                 b'\n' => out.push_str("\\n"),
                 b'\r' => out.push_str("\\r"),
                 b'\t' => out.push_str("\\t"),
-                control => out.push_str(&format!("\\u{control:04x}")),
+                control => push(out, format_args!("\\u{control:04x}")),
             }
             rest = &special[1..];
         }

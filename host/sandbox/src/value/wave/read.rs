@@ -160,7 +160,8 @@ impl<'t> Wave<'_, '_, 't> {
         // One more than there are is enough to know that one came twice.
         while chosen.len() <= labels.labels.len() && self.text.more(chosen.len(), '}')? {
             let Some(label) = self.text.word() else { return Err(self.text.unexpected("a flag")) };
-            chosen.push(self.sink.flag(ty, labels, unescaped(label))?);
+            let flag = self.sink.flag(ty, labels, unescaped(label));
+            chosen.push(flag.map_err(|error| error.at(chosen.len()))?);
         }
         self.sink.flags(labels, &mut chosen)
     }

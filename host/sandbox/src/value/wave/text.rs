@@ -30,8 +30,8 @@ impl<'a> Text<'a> {
     /// Moves past white space and comments.
     pub fn skip_space(&mut self) {
         loop {
-            self.at =
-                self.text.len() - self.rest().trim_start_matches([' ', '\t', '\n', '\r']).len();
+            let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+            self.at += self.rest().bytes().take_while(is_space).count();
             if !self.rest().starts_with("//") {
                 break;
             }

@@ -1,7 +1,9 @@
 //! Writes WAVE.
 
+use std::fmt::Arguments;
+
 use crate::value::Error;
-use crate::value::print::Format;
+use crate::value::print::{Format, push};
 
 /// Labels that mean something else unless a `%` stands before them.
 const KEYWORDS: [&str; 8] = ["true", "false", "some", "none", "ok", "err", "inf", "nan"];
@@ -15,11 +17,11 @@ impl Format for WaveFormat {
     const FLAGS: (char, char) = ('{', '}');
 
     fn int(out: &mut String, value: i128) {
-        out.push_str(&value.to_string());
+        push(out, format_args!("{value}"));
     }
 
-    fn float(out: &mut String, digits: &str) {
-        out.push_str(if digits == "NaN" { "nan" } else { digits });
+    fn float(out: &mut String, value: f64, digits: Arguments<'_>) {
+        if value.is_nan() { out.push_str("nan") } else { push(out, digits) }
     }
 
     fn char(out: &mut String, text: &str) {
@@ -36,7 +38,7 @@ impl Format for WaveFormat {
             if index > 0 {
                 out.push_str(Self::SEPARATOR);
             }
-            out.push_str(&byte.to_string());
+            push(out, format_args!("{byte}"));
         }
         out.push(']');
     }
