@@ -303,6 +303,8 @@ fn conclude(
             failure.kind = Kind::Denied;
             failure.message =
                 format!("the guest failed after it was denied {denial}: {}", failure.message);
+        } else if state.files.found_nothing() && (blamed || failure.kind == Kind::ErrResult) {
+            failure.hint = Some("the guest looked for files, and no directory is granted to it");
         }
         failure
     });

@@ -11,6 +11,8 @@ use omniq_model::Kind;
 use tokio::sync::Notify;
 use wasmtime::ResourceLimiter;
 
+use crate::import::http::HttpLimits;
+
 /// What one call may use.
 ///
 /// The stack is not here: the engine sets it for all its calls, see [`Builder::stack`](crate::Builder::stack).
@@ -46,6 +48,8 @@ pub struct Limits {
     pub host_calls: u64,
     /// Handles to host resources held at once. Default 10 000.
     pub handles: u32,
+    /// What outbound HTTP may use.
+    pub http: HttpLimits,
 }
 
 impl Default for Limits {
@@ -67,6 +71,7 @@ impl Default for Limits {
             log_lines: 1000,
             host_calls: 10_000_000,
             handles: 10_000,
+            http: HttpLimits::default(),
         }
     }
 }

@@ -289,8 +289,14 @@ impl std::fmt::Debug for Sandbox {
 }
 
 /// Interfaces with functions that can wait; a component that imports none of them runs without a stack of its own.
-const WAITING: &[&str] =
-    &["wasi:io/", "wasi:filesystem/", "wasi:sockets/", "wasi:http/", "wasi:cli/std"];
+const WAITING: &[&str] = &[
+    "wasi:io/",
+    "wasi:filesystem/",
+    "wasi:sockets/",
+    "wasi:http/",
+    "wasi:keyvalue/",
+    "wasi:cli/std",
+];
 
 #[expect(unsafe_code, reason = "loading compiled code is as trusting as running it")]
 fn trusted(engine: &Engine, image: &Image) -> Option<Component> {

@@ -45,11 +45,14 @@ pub struct Failure {
     pub error: Option<(Option<Type>, Vec<u8>)>,
     /// The guest's calls when it trapped, innermost first, at most 20.
     pub backtrace: Vec<Frame>,
+    /// What may lie behind it, for whoever grants capabilities: one sentence without its full stop. Without it the
+    /// failure of a guest that was granted too little can look like any other.
+    pub hint: Option<&'static str>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), error: None, backtrace: Vec::new() }
+        Self { kind, message: message.into(), error: None, backtrace: Vec::new(), hint: None }
     }
 }
 

@@ -9,16 +9,21 @@ pub mod keyvalue;
 pub mod logging;
 pub mod task;
 
+pub(crate) mod files;
+pub(crate) mod sockets;
 pub(crate) mod stdio;
 pub(crate) mod wasi;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
-use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::Engine;
+use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
-use crate::call::Call;
+use crate::call::{Call, Command};
 use crate::error::Error;
 use crate::grant::Grants;
 use crate::limit::{Limiter, Limits, Meter};
@@ -35,14 +40,21 @@ pub(crate) struct State {
     /// `None` for a component that imports nothing of WASI, which saves setting it up.
     pub wasi: Option<WasiCtx>,
     pub http: http::Http,
+    pub files: files::Files,
+    pub sockets: sockets::Sockets,
     pub task: task::TaskState,
     pub stdout: stdio::Capture,
     pub stderr: stdio::Capture,
 }
 
 impl State {
-    pub fn new(call: Call, meter: Arc<Meter>, imports_wasi: bool) -> Result<Self, Error> {
-        let Call { limits, grants, command, task, .. } = call;
+    pub fn new(
+        call: Call,
+        command: Option<Command>,
+        meter: Arc<Meter>,
+        imports_wasi: bool,
+    ) -> Result<Self, Error> {
+        let Call { limits, grants, task, .. } = call;
         let seam = Seam::new(limits.host_calls);
         let denials = seam.denials().clone();
         let stdout = stdio::Capture::new("stdout", limits.stdout);
@@ -50,7 +62,13 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
         let wasi = match imports_wasi {
-            true => Some(wasi::context(&grants, command.unwrap_or_default(), &stdout, &stderr, &denials)?),
+            true => Some(wasi::context(
+                &grants,
+                command.unwrap_or_default(),
+                &stdout,
+                &stderr,
+                &denials,
+            )?),
             false => None,
         };
         Ok(Self {
@@ -59,7 +77,9 @@ impl State {
             meter,
             table,
             wasi,
-            http: http::Http::new(Arc::clone(&grants), denials),
+            http: http::Http::new(Arc::clone(&grants), limits.http.clone(), denials.clone()),
+            files: files::Files::new(denials.clone()),
+            sockets: sockets::Sockets::new(denials),
             task: task::TaskState::new(task),
             limits,
             grants,
@@ -77,6 +97,8 @@ impl State {
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>, Error> {
     let mut linker = Linker::new(engine);
     wasi::link(&mut linker)
+        .and_then(|()| files::link(&mut linker))
+        .and_then(|()| sockets::link(&mut linker))
         .and_then(|()| http::link(&mut linker))
         .and_then(|()| keyvalue::link(&mut linker))
         .and_then(|()| config::link(&mut linker))
@@ -85,4 +107,3 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>, Error> {
         .map_err(Error::engine)?;
     Ok(linker)
 }
-

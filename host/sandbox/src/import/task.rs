@@ -135,7 +135,10 @@ pub(crate) struct TaskState {
 
 impl fmt::Debug for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskState").field("lines", &self.lines).field("output", &self.output).finish_non_exhaustive()
+        f.debug_struct("TaskState")
+            .field("lines", &self.lines)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,14 +157,18 @@ impl TaskState {
     ) -> Result<(), Stop> {
         self.lines += 1;
         if self.lines > limit {
-            return Err(Stop::new(Kind::LogLines, format!("the guest wrote more than {limit} log lines")));
+            return Err(Stop::new(
+                Kind::LogLines,
+                format!("the guest wrote more than {limit} log lines"),
+            ));
         }
         let mut room = LOG_LINE;
         let message = cut(message, &mut room);
         let fields: Vec<_> = fields
             .iter()
             .map_while(|(key, value)| {
-                (room > 0).then(|| (cut(key, &mut room).to_owned(), cut(value, &mut room).to_owned()))
+                (room > 0)
+                    .then(|| (cut(key, &mut room).to_owned(), cut(value, &mut room).to_owned()))
             })
             .collect();
         self.host.log(level, message, &fields);
@@ -239,7 +246,9 @@ impl wit::progress::Host for State {
     }
 
     fn heartbeat(&mut self, cursor: Option<Payload>) -> wasmtime::Result<Result<(), Denial>> {
-        if let Some(length) = cursor.as_ref().map(|cursor| cursor.body.len()).filter(|length| *length > CURSOR) {
+        if let Some(length) =
+            cursor.as_ref().map(|cursor| cursor.body.len()).filter(|length| *length > CURSOR)
+        {
             let message = format!("the cursor has {length} bytes; the limit is {CURSOR}");
             return Ok(Err(Denial::OverQuota(message)));
         }
@@ -276,7 +285,9 @@ impl wit::output::Host for State {
     fn set_media_type(&mut self, media_type: String) -> wasmtime::Result<Result<(), Denial>> {
         let plain = media_type.len() <= 255 && media_type.contains('/') && media_type.is_ascii();
         if !plain {
-            let message = String::from("a media type looks like `image/png`, in at most 255 ASCII characters");
+            let message = String::from(
+                "a media type looks like `image/png`, in at most 255 ASCII characters",
+            );
             return Ok(Err(Denial::BadArgument(message)));
         }
         self.task.host.media_type(&media_type);

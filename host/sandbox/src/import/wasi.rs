@@ -1,19 +1,20 @@
-//! WASI 0.2: clocks, randomness, stdio, files, sockets. Nothing is granted unless [`Grants`] says so.
+//! WASI 0.2: clocks, randomness, stdio and the environment; [files](super::files) and [sockets](super::sockets) are
+//! linked there. Nothing is granted unless [`Grants`] says so.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::cli::{WasiCli, WasiCliCtxView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView};
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
+use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
-use wasmtime_wasi::sockets::{SocketAddrUse, WasiSockets, WasiSocketsCtxView};
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{
+    FsPerms, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder,
+};
 
 use super::State;
+use super::sockets;
 use super::stdio::Capture;
 use crate::call::Command;
 use crate::error::Error;
@@ -50,12 +51,8 @@ pub(crate) fn context(
         builder.secure_random(Seeded(seed)).insecure_random(Seeded(!seed));
         builder.insecure_random_seed(u128::from(seed));
     }
-    // The guest may open a socket so that it learns at its first use, by name, what it lacks.
-    let denials = denials.clone();
-    builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address: SocketAddr, usage: SocketAddrUse| {
-        denials.note("sockets", format!("{usage:?} {address}"));
-        Box::pin(std::future::ready(false))
-    });
+    // Nothing is allowed to any of them; see there.
+    builder.allow_tcp(true).allow_udp(true).socket_addr_check(sockets::refuse(denials.clone()));
     Ok(builder.build())
 }
 
@@ -157,20 +154,6 @@ macro_rules! serve {
             state.wasi($name).0.random()
         })?;
     }};
-    (@files $linker:ident, $name:literal, $interface:path) => {{
-        use $interface as interface;
-        interface::add_to_linker::<State, WasiFilesystem>($linker, |state| {
-            let (wasi, table) = state.wasi($name);
-            WasiFilesystemCtxView { ctx: wasi.filesystem(), table }
-        })?;
-    }};
-    (@sockets $linker:ident, $name:literal, $interface:path) => {{
-        use $interface as interface;
-        interface::add_to_linker::<State, WasiSockets>($linker, |state| {
-            let (wasi, table) = state.wasi($name);
-            WasiSocketsCtxView { ctx: wasi.sockets(), table }
-        })?;
-    }};
 }
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -193,18 +176,6 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "wasi:random/random": random::random => random;
         "wasi:random/insecure": random::insecure => random;
         "wasi:random/insecure-seed": random::insecure_seed => random;
-        "wasi:filesystem/preopens": filesystem::preopens => files;
-        "wasi:filesystem/types": filesystem::types => files;
-        "wasi:sockets/tcp": sockets::tcp => sockets;
-        "wasi:sockets/tcp-create-socket": sockets::tcp_create_socket => sockets;
-        "wasi:sockets/udp": sockets::udp => sockets;
-        "wasi:sockets/udp-create-socket": sockets::udp_create_socket => sockets;
-        "wasi:sockets/instance-network": sockets::instance_network => sockets;
-        "wasi:sockets/ip-name-lookup": sockets::ip_name_lookup => sockets;
     }
-    let options = sockets::network::LinkOptions::default();
-    sockets::network::add_to_linker::<State, WasiSockets>(linker, &options, |state| {
-        let (wasi, table) = state.wasi("wasi:sockets/network");
-        WasiSocketsCtxView { ctx: wasi.sockets(), table }
-    })
+    Ok(())
 }
