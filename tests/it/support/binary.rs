@@ -1,0 +1,42 @@
+//! Where the binary under test is.
+//!
+//! Cargo tells only the tests of a binary's own package where it is. These ask cargo to build it, into the same folder
+//! and with the same profile as themselves: nearly always there is nothing to do. `OMNIQ_BINARY` names another one,
+//! such as a release.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The path of `omniq`, built by the time this returns.
+///
+/// # Panics
+/// It cannot be built.
+pub fn path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| match env::var_os("OMNIQ_BINARY") {
+        Some(path) => path.into(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    // `TARGET/PROFILE/deps/it-0123456789abcdef`, where the profile `dev` has the folder `debug`.
+    let own = env::current_exe().expect("a process knows its file");
+    let folder = own.ancestors().nth(2).expect("cargo keeps tests two folders deep");
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => panic!("`{}` is no folder of cargo's", folder.display()),
+    };
+    let target = folder.parent().expect("a profile's folder lies in the target folder");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "omniq-cli", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo runs, since it runs this test");
+    assert!(status.success(), "`omniq` cannot be built; name a binary with OMNIQ_BINARY");
+    folder.join(format!("omniq{}", env::consts::EXE_SUFFIX))
+}

@@ -1,0 +1,5 @@
+//! What the tests share.
+
+pub mod binary;
+pub mod built;
+pub mod omniq;
