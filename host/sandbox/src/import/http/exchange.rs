@@ -148,9 +148,14 @@ impl Exchange {
         let allowed = self.filter(&found);
         if allowed.is_empty() {
             if let Some(address) = found.first() {
-                // The URL is the one to grant; the name only explains it.
-                let url = Target { host: Host::Address(*address), ..self.target.clone() };
-                self.denials.note("http", format!("{method} {url} as `{}`", self.target.host));
+                let target = &self.target;
+                // What would have to be granted stands last.
+                let at = Target { host: Host::Address(*address), ..target.clone() };
+                let what = match target.host {
+                    Host::Address(_) => format!("{method} {target}"),
+                    Host::Name(_) => format!("{method} {target} at {at}"),
+                };
+                self.denials.note("http", what);
                 return Err(Error::DestinationIpProhibited);
             }
             return Err(Error::DnsError { rcode: Some("no address".to_owned()), info_code: None });

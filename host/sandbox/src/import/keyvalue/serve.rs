@@ -80,7 +80,7 @@ impl State {
     fn open_bucket(&mut self, name: &str) -> Answer<Handle> {
         let Some(bucket) = self.grants.keyvalue.as_ref().and_then(|buckets| buckets.get(name))
         else {
-            self.denials().note(Capability::KeyValue.name(), format!("bucket `{name}`"));
+            self.denials().note(Capability::KeyValue.name(), name);
             return Err(Refusal::NotGranted);
         };
         let open = Open { bucket: Arc::clone(bucket), cursors: Vec::new() };

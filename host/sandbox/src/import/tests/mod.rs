@@ -1,11 +1,15 @@
 //! Guests in text form that import one thing each: everything known is linked, and what is refused is noted.
 
+mod files;
+mod http;
+mod keyvalue;
 mod linked;
-mod served;
+mod settings;
+mod sockets;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use crate::{Call, Outcome, Output, Sandbox};
+use crate::{Call, Grants, Outcome, Output, Sandbox};
 
 fn sandbox() -> &'static Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
@@ -56,6 +60,15 @@ fn guest(imports: &str, hosts: &[Host<'_>], body: &str) -> Vec<u8> {
                (with "libc" (instance $libc)) (with "host" (instance {given}))))
              (func (export "run") (result u32) (canon lift (core func $code "run"))))"#
     ))
+}
+
+/// Text of a core module: what stands in its memory at the address 0.
+fn data(text: &str) -> String {
+    format!("(data (i32.const 0) \"{text}\")")
+}
+
+fn granting(grants: Grants) -> Call {
+    Call { grants: Arc::new(grants), ..Call::default() }
 }
 
 fn run(guest: &[u8], call: Call) -> Outcome {

@@ -1,0 +1,131 @@
+//! Guests that open files: inside their directory, outside of it, and without one.
+
+use std::path::Path;
+
+use omniq_model::Kind;
+
+use super::linked::import;
+use super::{Host, data, granting, guest, run, run_to_end};
+use crate::{Call, DirGrant, Grants};
+
+/// Opens `path` in the first directory, and returns 0, or 1000 and the number of the error. Without a directory it traps.
+fn opening(path: &str, create: bool, times: u32) -> Vec<u8> {
+    let codes = "access would-block already bad-descriptor busy deadlock quota exist file-too-large illegal-byte-sequence \
+        in-progress interrupted invalid io is-directory loop too-many-links message-size name-too-long no-device no-entry \
+        no-lock insufficient-memory insufficient-space not-directory not-empty not-recoverable unsupported no-tty \
+        no-such-device overflow not-permitted pipe read-only invalid-seek text-file-busy cross-device";
+    let codes: String = codes.split_whitespace().map(|code| format!("\"{code}\" ")).collect();
+    let types = import(
+        "wasi:filesystem/types",
+        "0.2.0",
+        &["descriptor"],
+        &format!(
+            r#"(export "descriptor" (type $file (sub resource)))
+               (type $e (enum {codes}))
+               (export "error-code" (type $error (eq $e)))
+               (type $p (flags "symlink-follow"))
+               (export "path-flags" (type $at (eq $p)))
+               (type $o (flags "create" "directory" "exclusive" "truncate"))
+               (export "open-flags" (type $how (eq $o)))
+               (type $d (flags "read" "write" "file-integrity-sync" "data-integrity-sync" "requested-write-sync"
+                 "mutate-directory"))
+               (export "descriptor-flags" (type $flags (eq $d)))
+               (export "[method]descriptor.open-at" (func (param "self" (borrow $file)) (param "path-flags" $at)
+                 (param "path" string) (param "open-flags" $how) (param "flags" $flags)
+                 (result (result (own $file) (error $error)))))"#
+        ),
+    );
+    let preopens = import(
+        "wasi:filesystem/preopens",
+        "0.2.0",
+        &[],
+        r#"(export "get-directories" (func (result (list (tuple (own $descriptor) string)))))"#,
+    );
+    let hosts = [
+        Host {
+            name: "open",
+            func: "$wasi-filesystem-types \"[method]descriptor.open-at\"",
+            ty: "(param i32 i32 i32 i32 i32 i32 i32)",
+        },
+        Host {
+            name: "directories",
+            func: "$wasi-filesystem-preopens \"get-directories\"",
+            ty: "(param i32)",
+        },
+    ];
+    let (how, flags) = if create { (1, 2) } else { (0, 1) };
+    let length = path.len();
+    let body = format!(
+        r#"{data}
+           (func (export "run") (result i32)
+             (local $left i32)
+             (call $directories (i32.const 1024))
+             (if (i32.eqz (i32.load (i32.const 1028))) (then unreachable))
+             (local.set $left (i32.const {times}))
+             (loop $again
+               (call $open (i32.load (i32.load (i32.const 1024))) (i32.const 1) (i32.const 0) (i32.const {length})
+                 (i32.const {how}) (i32.const {flags}) (i32.const 2048))
+               (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+             (if (result i32) (i32.load8_u (i32.const 2048))
+               (then (i32.add (i32.const 1000) (i32.load8_u (i32.const 2052))))
+               (else (i32.const 0))))"#,
+        data = data(path)
+    );
+    guest(&format!("{types}{preopens}"), &hosts, &body)
+}
+
+fn directory(host: &Path, writable: bool) -> Call {
+    let dir = DirGrant { host: host.to_owned(), guest: "/data".to_owned(), writable };
+    granting(Grants { dirs: vec![dir], ..Grants::default() })
+}
+
+const NOT_PERMITTED: u64 = 1031;
+const NO_ENTRY: u64 = 1020;
+
+#[test]
+fn a_guest_stays_in_its_directory_and_what_it_tried_is_noted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::write(folder.path().join("secret"), "s").expect("written");
+    std::fs::write(data.join("here"), "h").expect("written");
+    std::os::unix::fs::symlink(folder.path().join("secret"), data.join("away")).expect("linked");
+    for (path, create, writable, answer, denial) in [
+        ("here", false, false, 0, None),
+        ("nothing", false, false, NO_ENTRY, None),
+        ("../secret", false, false, NOT_PERMITTED, Some("filesystem: read /data/../secret")),
+        ("/etc/passwd", false, true, NOT_PERMITTED, Some("filesystem: read /etc/passwd")),
+        ("away", false, true, NOT_PERMITTED, Some("filesystem: read /data/away")),
+        ("here", true, false, NOT_PERMITTED, Some("filesystem: write /data/here")),
+        ("new", true, false, NOT_PERMITTED, Some("filesystem: write /data/new")),
+        ("new", true, true, 0, None),
+        ("../new", true, true, NOT_PERMITTED, Some("filesystem: write /data/../new")),
+    ] {
+        let ended = run_to_end(&opening(path, create, 1), directory(&data, writable));
+        assert_eq!(
+            ended,
+            (answer, denial.map(str::to_owned).into_iter().collect()),
+            "{path} {create} {writable}"
+        );
+    }
+    assert!(data.join("new").exists() && !folder.path().join("new").exists());
+}
+
+#[test]
+fn open_files_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let failure = run(&opening(".", false, 1000), directory(folder.path(), false))
+        .result
+        .expect_err("too many");
+    assert_eq!(failure.kind, Kind::Handles);
+    assert_eq!(failure.message, "the guest has more than 256 files and directories open");
+}
+
+#[test]
+fn a_guest_that_fails_without_a_directory_gets_a_hint_and_no_blame() {
+    let outcome = run(&opening("x", false, 1), Call::default());
+    let failure = outcome.result.expect_err("traps");
+    assert_eq!(failure.kind, Kind::Trap);
+    assert_eq!(failure.hint, Some("the guest looked for files, and no directory is granted to it"));
+    assert!(outcome.denials.is_empty());
+}
