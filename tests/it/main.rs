@@ -2,5 +2,6 @@
 
 mod cli_inspect;
 mod cli_run;
+mod guests;
 mod polyglot;
 mod support;

@@ -80,7 +80,8 @@ fn commands_count_what_they_read() {
     for language in ["c-command", "zig-command", "go-command"] {
         let Some(file) = component("polyglot", &format!("{language}.wasm")) else { continue };
         let counted = Omniq::new(["run", &file]).stdin("to be\nor not to be\n").says();
-        let numbers: Vec<u32> = counted.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let numbers: Vec<u32> =
+            counted.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert_eq!(numbers, [2, 6, 19], "{language}: {counted}");
     }
 }

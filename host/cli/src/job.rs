@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use omniq_model::Kind;
 use omniq_model::wit::{Signature, Type};
-use omniq_sandbox::inspect::{Function, FunctionName};
+use omniq_sandbox::inspect::Function;
 use omniq_sandbox::value::{self, Bounds, args};
 use omniq_sandbox::{Command, Inspection};
 
@@ -40,8 +40,8 @@ pub struct Request {
 pub enum Job {
     /// A function with its arguments in canonical CBOR.
     Function {
-        /// Its name in full.
-        name: FunctionName,
+        /// Its name, in the shortest form that means it alone.
+        name: String,
         /// Its arguments.
         args: Vec<u8>,
     },
@@ -64,7 +64,7 @@ impl Job {
     /// What is run, in words for the guest.
     pub fn target(&self) -> String {
         match self {
-            Self::Function { name, .. } => name.to_string(),
+            Self::Function { name, .. } => name.clone(),
             Self::Command(_) => String::from("command"),
         }
     }
@@ -80,7 +80,7 @@ fn function(name: &str, request: &Request, inspection: &Inspection) -> Result<Jo
     })?;
     let name = inspection.short_name(&function.name);
     let args = arguments(&name, &function.signature, request)?;
-    Ok(Job::Function { name: function.name.clone(), args })
+    Ok(Job::Function { name, args })
 }
 
 fn arguments(name: &str, signature: &Signature, request: &Request) -> Result<Vec<u8>, Problem> {

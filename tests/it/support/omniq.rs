@@ -117,7 +117,8 @@ impl Ended {
     #[track_caller]
     pub fn json(&self) -> Value {
         let text = self.text();
-        let line = text.lines().last().unwrap_or_else(|| panic!("nothing on stdout: {}", self.stderr));
+        let line =
+            text.lines().last().unwrap_or_else(|| panic!("nothing on stdout: {}", self.stderr));
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }
 

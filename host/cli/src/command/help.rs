@@ -95,6 +95,15 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_in_the_documentation() {
+        let page = include_str!("../../../../docs/cli.md");
+        for kind in Kind::ALL {
+            let start = format!("| {} | ", kind.exit_code());
+            assert_eq!(page.lines().filter(|line| line.starts_with(&start)).count(), 1, "{kind}");
+        }
+    }
+
+    #[test]
     fn topics_list_their_options() {
         assert!(options(limits::HEADING).contains("--fuel N "), "{}", options(limits::HEADING));
         assert!(options(limits::HEADING).contains("[default: 20G]"));

@@ -98,10 +98,8 @@ pub fn run(args: &RunArgs, has_separator: bool) -> super::Result {
     let (module, code) = engine::load(&sandbox, &component)?;
 
     let task = Task::new(job.target(), args.output.as_deref())?;
-    let mut call = Call::default();
-    call.limits = limits.clone();
-    call.grants = Arc::new(grants);
-    call.task = task.host();
+    let grants = Arc::new(grants);
+    let call = Call { limits: limits.clone(), grants, task: task.host(), ..Call::default() };
     interrupt::cancels(&call.cancel);
     let cancel = call.cancel.clone();
     let is_command = matches!(job, Job::Command(_));
@@ -135,7 +133,7 @@ fn perform(module: &Module, job: Job, call: Call) -> Result<(Outcome, Option<Typ
         Job::Command(command) => Ok((module.run_blocking(command, call), None)),
         Job::Function { name, args } => {
             let function = module
-                .function(&name.to_string())
+                .function(&name)
                 .map_err(|error| Problem::new(Kind::Host, error.to_string()))?;
             let outcome = function.call_blocking(&args, call);
             // The sandbox takes the outer `result` off.

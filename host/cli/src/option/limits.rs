@@ -82,23 +82,24 @@ pub struct RuleArgs {
 impl LimitArgs {
     /// The limits of the call.
     pub fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        limits.fuel = self.fuel.0;
-        limits.memory = self.memory.0;
-        limits.timeout = self.timeout.0;
-        limits.cpu = self.cpu.0;
-        limits.args = self.max_args.0;
-        limits.result = self.max_result.0;
-        limits.stdout = self.max_stdout.0;
-        limits.stderr = self.max_stderr.0;
-        limits.output = self.max_output.0;
-        limits.log_lines = self.log_lines.0;
-        limits.host_calls = self.host_calls.0;
-        limits.table_elements = self.table_elements.0;
-        limits.handles = saturate(self.handles);
-        limits.instances = saturate(self.instances);
-        limits.memories = saturate(self.memories);
-        limits
+        Limits {
+            fuel: self.fuel.0,
+            memory: self.memory.0,
+            timeout: self.timeout.0,
+            cpu: self.cpu.0,
+            args: self.max_args.0,
+            result: self.max_result.0,
+            stdout: self.max_stdout.0,
+            stderr: self.max_stderr.0,
+            output: self.max_output.0,
+            log_lines: self.log_lines.0,
+            host_calls: self.host_calls.0,
+            table_elements: self.table_elements.0,
+            handles: saturate(self.handles),
+            instances: saturate(self.instances),
+            memories: saturate(self.memories),
+            ..Limits::default()
+        }
     }
 
     /// Bytes of stack.

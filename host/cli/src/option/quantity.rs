@@ -84,7 +84,7 @@ impl Units {
     fn read(&self, text: &str) -> Result<u64, String> {
         let end = text.rfind(|c: char| c.is_ascii_digit()).map_or(0, |last| last + 1);
         let (number, unit) = text.split_at(end);
-        let unit = unit.strip_prefix(' ').unwrap_or(unit);
+        let unit = unit.strip_prefix(' ').filter(|unit| !unit.is_empty()).unwrap_or(unit);
         let unit = self.names.iter().find(|(name, _)| *name == unit);
         match (decimal(number), unit) {
             (Some(number), Some((_, size))) => {
@@ -97,7 +97,7 @@ impl Units {
     /// Prints `value` in the largest unit that it is a whole number of.
     fn print(&self, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.names[..self.shown].iter();
-        match shown.find(|(_, size)| value >= *size && value % size == 0) {
+        match shown.find(|(_, size)| value >= *size && value.is_multiple_of(*size)) {
             Some((name, size)) => f.pad(&format!("{}{name}", value / size)),
             None => f.pad("0"),
         }

@@ -1,16 +1,24 @@
 //! The next step after a failure.
 
 use omniq_model::Kind;
-use omniq_sandbox::{Denial, Frame};
+use omniq_sandbox::{Denial, Failure, Frame};
 
 /// What to do after a call that failed.
-pub fn after_call(kind: Kind, denials: &[Denial], backtrace: &[Frame]) -> Option<String> {
+pub fn after_call(failure: &Failure, denials: &[Denial]) -> Option<String> {
+    let kind = failure.kind;
+    if kind == Kind::OutputTooLarge {
+        return Some(format!("raise the limit with {}", output_option(&failure.message)));
+    }
     if let Some(option) = option_of(kind) {
         return Some(format!("raise the limit with {option}"));
     }
+    if let Some(hint) = &failure.hint {
+        return Some(format!("{hint}; allow one with `--grant-dir`"));
+    }
+    let is_nameless = |frames: &[Frame]| frames.iter().all(|frame| frame.function.is_none());
     match kind {
         Kind::Denied => denials.first().map(grant),
-        Kind::Trap if backtrace.iter().any(|frame| frame.function.is_none()) => {
+        Kind::Trap if is_nameless(&failure.backtrace) => {
             Some(String::from("build the component with its names for a backtrace that says more"))
         }
         Kind::NoCapacity => Some(String::from("run it again")),
@@ -18,8 +26,23 @@ pub fn after_call(kind: Kind, denials: &[Denial], backtrace: &[Frame]) -> Option
     }
 }
 
+/// Which of the limits on output is meant; all of them where the message does not begin with its name.
+fn output_option(message: &str) -> &'static str {
+    const OPTIONS: &[(&str, &str)] = &[
+        ("the result ", "`--max-result`"),
+        ("stdout ", "`--max-stdout`"),
+        ("stderr ", "`--max-stderr`"),
+        ("the output ", "`--max-output`"),
+    ];
+    let named = OPTIONS.iter().find(|(name, _)| message.starts_with(name));
+    named.map_or(
+        "`--max-result`, `--max-stdout`, `--max-stderr` or `--max-output`",
+        |(_, option)| option,
+    )
+}
+
 /// The option that raises the limit a kind stands for.
-pub fn option_of(kind: Kind) -> Option<&'static str> {
+fn option_of(kind: Kind) -> Option<&'static str> {
     Some(match kind {
         Kind::Fuel => "`--fuel`",
         Kind::Timeout => "`--timeout`",
@@ -29,7 +52,7 @@ pub fn option_of(kind: Kind) -> Option<&'static str> {
         Kind::Instances => "`--instances` or `--memories`",
         Kind::Stack => "`--stack`",
         Kind::ArgsTooLarge => "`--max-args`",
-        Kind::OutputTooLarge => "`--max-result`, `--max-stdout`, `--max-stderr` or `--max-output`",
+        Kind::OutputTooLarge => output_option(""),
         Kind::LogLines => "`--log-lines`",
         Kind::HostCalls => "`--host-calls`",
         Kind::Handles => "`--handles`",

@@ -12,8 +12,9 @@ use omniq_sandbox::{Denial, Failure, Frame, Outcome, Usage, inspect, value};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::console::{self, tame};
 use super::value::{Format, text_of};
-use super::{console, report};
+use super::{hint, report};
 
 /// The exit code of a run that Ctrl-C ended, as shells have it: 128 and the signal's number.
 pub const INTERRUPTED: u8 = 130;
@@ -24,27 +25,24 @@ pub struct Problem {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    /// What there is to tell of a call that has begun.
+    call: Option<Box<FailedCall>>,
+    is_interrupt: bool,
+}
+
+#[derive(Debug)]
+struct FailedCall {
     /// The error value of the guest, with its type.
     error: Option<(Option<Type>, Vec<u8>)>,
     backtrace: Vec<Frame>,
     denials: Vec<Denial>,
-    usage: Option<Usage>,
-    is_interrupt: bool,
+    usage: Usage,
 }
 
 impl Problem {
     /// A failure with a message and nothing else.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: None,
-            error: None,
-            backtrace: Vec::new(),
-            denials: Vec::new(),
-            usage: None,
-            is_interrupt: false,
-        }
+        Self { kind, message: message.into(), hint: None, call: None, is_interrupt: false }
     }
 
     /// The same with the next step to take.
@@ -55,15 +53,10 @@ impl Problem {
 
     /// How a call failed.
     pub fn of_call(failure: Failure, denials: Vec<Denial>, usage: Usage) -> Self {
-        let hint = super::hint::after_call(failure.kind, &denials, &failure.backtrace);
-        Self {
-            hint,
-            error: failure.error,
-            backtrace: failure.backtrace,
-            denials,
-            usage: Some(usage),
-            ..Self::new(failure.kind, failure.message)
-        }
+        let hint = hint::after_call(&failure, &denials);
+        let Failure { kind, message, error, backtrace, .. } = failure;
+        let call = FailedCall { error, backtrace, denials, usage };
+        Self { hint, call: Some(Box::new(call)), ..Self::new(kind, message) }
     }
 
     /// Marks a cancelled call as ended by Ctrl-C.
@@ -91,13 +84,14 @@ impl Problem {
 
     fn text(&self) -> String {
         let mut text = format!("error: {}", self.message);
-        if let Some((Some(ty), bytes)) = &self.error {
+        let call = self.call.as_deref();
+        if let Some((Some(ty), bytes)) = call.and_then(|call| call.error.as_ref()) {
             text += ": ";
             text += &text_of(ty, bytes);
         }
         text.push('\n');
-        for frame in telling(&self.backtrace) {
-            text += &format!("    at {frame}\n");
+        if let Some(call) = call.filter(|_| !matches!(self.kind, Kind::Exit | Kind::Cancelled)) {
+            text += &backtrace(&call.backtrace);
         }
         if let Some(hint) = &self.hint {
             text += &format!("hint: {hint}\n");
@@ -106,29 +100,32 @@ impl Problem {
     }
 
     fn json(&self) -> Body<'_> {
-        let value = self.error.as_ref().map(|(ty, bytes)| {
-            let json = ty.as_ref().and_then(|ty| value::json::write(ty, bytes).ok());
-            json.and_then(|json| RawValue::from_string(json).ok()).unwrap_or_else(null)
-        });
-        let frame = |frame: &Frame| FrameBody {
-            function: frame.function.clone(),
-            module: frame.module.clone(),
-            offset: frame.offset,
-        };
         Body {
             kind: self.kind,
             message: &self.message,
             hint: self.hint.as_deref(),
-            value,
-            backtrace: self.backtrace.iter().map(frame).collect(),
-            denials: self.denials.iter().map(report::DenialBody::from).collect(),
-            usage: self.usage.as_ref().map(report::UsageBody::from),
+            call: self.call.as_deref().map(CallBody::from),
         }
     }
 }
 
 fn null() -> Box<RawValue> {
     RawValue::from_string(String::from("null")).expect("`null` is JSON")
+}
+
+/// The calls of a guest, innermost first, one line each; calls of the same function in a row share one.
+fn backtrace(frames: &[Frame]) -> String {
+    let same = |a: &Frame, b: &Frame| a.function == b.function && a.module == b.module;
+    let mut text = String::new();
+    for calls in telling(frames).chunk_by(same) {
+        text += &format!("    at {}", tame(&calls[0].to_string()));
+        text += &if calls.len() > 1 {
+            format!(" ({} calls)\n", calls.len())
+        } else {
+            String::from("\n")
+        };
+    }
+    text
 }
 
 /// The frames that tell where the guest failed: without the innermost ones, which every panic has.
@@ -170,14 +167,39 @@ struct Body<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    #[serde(flatten)]
+    call: Option<CallBody>,
+}
+
+#[derive(Serialize)]
+struct CallBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     backtrace: Vec<FrameBody>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     denials: Vec<report::DenialBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<report::UsageBody>,
+    usage: report::UsageBody,
+}
+
+impl From<&FailedCall> for CallBody {
+    fn from(call: &FailedCall) -> Self {
+        let value = call.error.as_ref().map(|(ty, bytes)| {
+            let json = ty.as_ref().and_then(|ty| value::json::write(ty, bytes).ok());
+            json.and_then(|json| RawValue::from_string(json).ok()).unwrap_or_else(null)
+        });
+        let frame = |frame: &Frame| FrameBody {
+            function: frame.function.clone(),
+            module: frame.module.clone(),
+            offset: frame.offset,
+        };
+        Self {
+            value,
+            backtrace: call.backtrace.iter().map(frame).collect(),
+            denials: call.denials.iter().map(report::DenialBody::from).collect(),
+            usage: report::UsageBody::from(&call.usage),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -237,4 +259,41 @@ pub fn write_stdout(bytes: &[u8]) -> Result<(), Problem> {
 /// What remains of an outcome that is a failure.
 pub fn split(outcome: Outcome) -> Result<omniq_sandbox::Output, Problem> {
     outcome.result.map_err(|failure| Problem::of_call(failure, outcome.denials, outcome.usage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backtrace_begins_where_the_guest_failed() {
+        #[track_caller]
+        fn check(functions: &[&str], expected: &str) {
+            let frame = |name: &&str| Frame {
+                function: (!name.is_empty()).then(|| (*name).to_owned()),
+                module: None,
+                offset: Some(16),
+            };
+            let frames: Vec<_> = functions.iter().map(frame).collect();
+            assert_eq!(backtrace(&frames), expected);
+        }
+        check(
+            &[
+                "rust_panic",
+                "__rustc::rust_begin_unwind",
+                "core::panicking::panic_fmt",
+                "jobs::resize",
+                "run",
+            ],
+            "    at jobs::resize at 0x10\n    at run at 0x10\n",
+        );
+        check(
+            &["<std::sys::Thing as T>::x", "f", "f", "f", "g"],
+            "    at f at 0x10 (3 calls)\n    at g at 0x10\n",
+        );
+        check(&["abort"], "    at abort at 0x10\n");
+        check(&["", ""], "    at <unnamed> at 0x10 (2 calls)\n");
+        check(&["a\u{1b}b"], "    at a\u{fffd}b at 0x10\n");
+        check(&[], "");
+    }
 }

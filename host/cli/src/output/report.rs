@@ -92,7 +92,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push('_');
         }
         text.push(digit);
@@ -104,7 +104,7 @@ fn grouped(number: u64) -> String {
 pub fn bytes(number: u64) -> String {
     let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, size)| number >= *size) {
-        Some((name, size)) if number % size == 0 => format!("{} {name}", number / size),
+        Some((name, size)) if number.is_multiple_of(size) => format!("{} {name}", number / size),
         Some((name, size)) => {
             // In integers, since a float would round 1023.99 KiB up.
             let tenths = u128::from(number) * 10 / u128::from(size);

@@ -136,6 +136,8 @@ fn log_line(level: Level, message: &str, fields: &[(String, String)]) -> String 
 struct Progress {
     is_watched: bool,
     bar: Option<ProgressBar>,
+    /// Whether the bar knows where it ends.
+    has_end: bool,
     told: Instant,
     /// What was not told yet.
     latest: Option<String>,
@@ -143,24 +145,13 @@ struct Progress {
 
 impl Progress {
     fn new(is_watched: bool) -> Self {
-        Self { is_watched, bar: None, told: Instant::now(), latest: None }
+        Self { is_watched, bar: None, has_end: false, told: Instant::now(), latest: None }
     }
 
     fn report(&mut self, done: u64, total: Option<u64>, note: Option<&str>) {
         let note = note.map(tame).unwrap_or_default();
         if self.is_watched {
-            let bar = self.bar.get_or_insert_with(|| {
-                ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-            });
-            if bar.length() != total || bar.position() == 0 {
-                bar.set_style(style(total.is_some()));
-            }
-            match total {
-                Some(total) => bar.set_length(total),
-                None => bar.unset_length(),
-            }
-            bar.set_message(note);
-            bar.set_position(done);
+            self.draw(done, total, note);
             return;
         }
         let line = progress_line(done, total, &note);
@@ -171,6 +162,25 @@ impl Progress {
         } else {
             self.latest = Some(line);
         }
+    }
+
+    fn draw(&mut self, done: u64, total: Option<u64>, note: String) {
+        let has_end = total.is_some();
+        let is_new = self.bar.is_none();
+        let bar = self.bar.get_or_insert_with(|| {
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        });
+        if is_new || self.has_end != has_end {
+            self.has_end = has_end;
+            bar.set_style(style(has_end));
+        }
+        bar.update(|state| {
+            state.set_pos(done);
+            if let Some(total) = total {
+                state.set_len(total);
+            }
+        });
+        bar.set_message(note);
     }
 
     /// Writes a line where the bar does not overwrite it.
@@ -224,11 +234,23 @@ impl Output {
     fn new(path: Option<&Path>) -> Result<Self, Problem> {
         let Some(path) = path else { return Ok(Self::default()) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // Beside its place, so that the rename at the end cannot cross file systems; open to others as the user's umask has it.
+        let folder = folder.unwrap_or(Path::new("."));
+        // What can be known before the work is known before the work.
+        if path.is_dir() {
+            return Err(Problem::new(Kind::Usage, format!("`{}` is a directory", path.display()))
+                .hint("name the file that the output is written to"));
+        }
+        if !folder.is_dir() {
+            return Err(Problem::new(
+                Kind::NotFound,
+                format!("the directory `{}` does not exist", folder.display()),
+            ));
+        }
+        // Beside its place, so that the rename at the end cannot cross file systems, and as open to others as any file.
         let file = tempfile::Builder::new()
             .prefix(".omniq-output-")
             .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .tempfile_in(folder)
             .map_err(|error| unwritable(path, &error))?;
         Ok(Self { file: Some((path.to_owned(), file)), ..Self::default() })
     }
@@ -267,8 +289,10 @@ impl Output {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Problem {
-    let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Host };
-    Problem::new(kind, format!("the output file `{}` cannot be written: {error}", path.display()))
+    Problem::new(
+        Kind::Host,
+        format!("the output file `{}` cannot be written: {error}", path.display()),
+    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,63 @@
+;; A task that tells what it does: a log line, progress, and output.
+(component
+  (import "omniq:task/types@0.1.0" (instance $types
+    (type $denial' (variant (case "not-granted" string) (case "over-quota" string)
+      (case "bad-argument" string) (case "unavailable" string) (case "other" string)))
+    (export "denial" (type (eq $denial')))))
+  (alias export $types "denial" (type $denial))
+  (import "omniq:task/log@0.1.0" (instance $log
+    (type $level' (enum "trace" "debug" "info" "warn" "error"))
+    (export "level" (type $level (eq $level')))
+    (export "emit" (func (param "level" $level) (param "message" string)
+      (param "fields" (list (tuple string string)))))))
+  (import "omniq:task/progress@0.1.0" (instance $progress
+    (alias outer 1 $denial (type $inner))
+    (export "denial" (type $same (eq $inner)))
+    (export "report" (func (param "done" u64) (param "total" (option u64)) (param "note" (option string))
+      (result (result (error $same)))))))
+  (import "omniq:task/output@0.1.0" (instance $output
+    (alias outer 1 $denial (type $inner))
+    (export "denial" (type $same (eq $inner)))
+    (export "write" (func (param "bytes" (list u8)) (result (result (error $same)))))
+    (export "set-media-type" (func (param "media-type" string) (result (result (error $same)))))))
+
+  (core module $memory (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 32768)))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $m))
+  (alias core export $memory "realloc" (core func $r))
+  (core func $emit (canon lower (func $log "emit") (memory $m) (realloc $r)))
+  (core func $report (canon lower (func $progress "report") (memory $m) (realloc $r)))
+  (core func $write (canon lower (func $output "write") (memory $m) (realloc $r)))
+  (core func $media-type (canon lower (func $output "set-media-type") (memory $m) (realloc $r)))
+
+  (core module $code
+    (import "" "memory" (memory 1))
+    (import "" "emit" (func $emit (param i32 i32 i32 i32 i32)))
+    (import "" "report" (func $report (param i64 i32 i64 i32 i32 i32 i32)))
+    (import "" "write" (func $write (param i32 i32 i32)))
+    (import "" "media-type" (func $media_type (param i32 i32 i32)))
+    (data (i32.const 256) "rows readdoneimage/pngtwo\1b[31m rows")
+    ;; The fields of the log line: `("done", "two…")`
+    (data (i32.const 128) "\09\01\00\00\04\00\00\00\16\01\00\00\03\00\00\00")
+    (func $say (call $emit (i32.const 3) (i32.const 256) (i32.const 9) (i32.const 128) (i32.const 1)))
+    (func $work (export "work") (result i32)
+      (call $say)
+      (call $report (i64.const 2) (i32.const 1) (i64.const 4) (i32.const 1) (i32.const 278) (i32.const 13) (i32.const 0))
+      (call $media_type (i32.const 269) (i32.const 9) (i32.const 0))
+      (call $write (i32.const 256) (i32.const 4) (i32.const 0))
+      (call $write (i32.const 265) (i32.const 4) (i32.const 0))
+      (i32.const 7))
+    (func (export "fail")
+      (drop (call $work))
+      (unreachable))
+    (func (export "wait")
+      (call $say)
+      (loop (br 0))))
+  (core instance $code (instantiate $code (with "" (instance
+    (export "memory" (memory $m))
+    (export "emit" (func $emit)) (export "report" (func $report))
+    (export "write" (func $write)) (export "media-type" (func $media-type))))))
+  (func (export "work") (result u32) (canon lift (core func $code "work")))
+  (func (export "fail") (canon lift (core func $code "fail")))
+  (func (export "wait") (canon lift (core func $code "wait"))))
