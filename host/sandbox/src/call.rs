@@ -435,9 +435,14 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
     let frames = trace.frames().iter().take(20);
     frames
         .map(|frame| Frame {
-            function: frame.func_name().map(abi::demangle),
+            function: frame.func_name().map(demangled),
             module: frame.module().name().map(str::to_owned),
             offset: frame.module_offset(),
         })
         .collect()
+}
+
+/// A function's name as its author wrote it: Rust's symbols are taken apart, without the hashes in them.
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
 }

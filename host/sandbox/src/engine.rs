@@ -98,7 +98,9 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
 /// Makes the engine. A pool that this machine has no room for falls back to memory on demand; the second value tells.
 pub(crate) fn open(settings: &Settings) -> Result<(Engine, Allocation), Error> {
     let mut config = config(settings);
-    config.module_version(ModuleVersionStrategy::Custom(format!("omniq {ENGINE_VERSION}"))).map_err(Error::engine)?;
+    config
+        .module_version(ModuleVersionStrategy::Custom(format!("omniq {ENGINE_VERSION}")))
+        .map_err(Error::engine)?;
     if let Allocation::Pooled { instances } = settings.allocation {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
         if let Ok(engine) = Engine::new(&config) {
@@ -171,7 +173,9 @@ impl Ticker {
                     }
                 }
             })
-            .map_err(|source| Error::host("could not start the thread that interrupts guests", source))?;
+            .map_err(|source| {
+                Error::host("could not start the thread that interrupts guests", source)
+            })?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -70,7 +70,9 @@ impl Seam {
         let Self { limit, interface, .. } = self;
         Err(Stop::new(
             Kind::HostCalls,
-            format!("the guest called the host more than {limit} times; the last call was to `{interface}`"),
+            format!(
+                "the guest called the host more than {limit} times; the last call was to `{interface}`"
+            ),
         ))
     }
 

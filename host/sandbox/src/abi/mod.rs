@@ -21,7 +21,6 @@ use wasmtime::{AsContextMut, Store};
 
 pub(crate) use lift::Arity;
 pub(crate) use lower::Args;
-pub(crate) use raw::demangle;
 
 /// Calls a function on the current thread, with canonical CBOR in and out.
 pub(crate) fn call<T: 'static>(

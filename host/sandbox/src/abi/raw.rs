@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use wasmtime::ValRaw;
 use wasmtime::component::__internal::{
-    CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext, LowerContext, wasmtime_environ,
+    CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext, LowerContext,
 };
 use wasmtime::component::{ComponentNamedList, ComponentType, Func, Lift, Lower, TypedFunc};
 
@@ -112,12 +112,4 @@ pub(super) fn lower_string<T>(
     // SAFETY: it was initialised when it was made, and only ever written to.
     let [address, length] = unsafe { pair.assume_init() };
     Ok((address, length))
-}
-
-/// A symbol as a person writes it.
-pub(crate) fn demangle(name: &str) -> String {
-    let mut text = String::new();
-    // Writing into a string does not fail.
-    let _ = wasmtime_environ::demangle_function_name(&mut text, name);
-    text
 }

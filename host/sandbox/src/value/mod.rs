@@ -11,6 +11,7 @@
 pub mod args;
 pub mod cbor;
 pub mod json;
+pub mod rust;
 pub mod wave;
 
 mod bounds;
