@@ -317,7 +317,7 @@ fn a_report_says_what_was_used() {
     let report: serde_json::Value = serde_json::from_str(&ended.stderr).unwrap();
     assert_eq!(report["usage"]["host_calls"], 1);
     assert!(report["usage"]["fuel"].as_u64() > Some(0));
-    assert_eq!(report["denials"][0]["target"], "bucket `cache`");
+    assert_eq!(report["denials"][0]["target"], "cache");
     let ended = Omniq::run("jobs spin --fuel 1M --report").end();
     assert_eq!(ended.code, 10);
     assert!(

@@ -66,32 +66,33 @@ pub fn grant(denial: &Denial) -> String {
 }
 
 fn advice(capability: &str, target: &str) -> String {
-    match capability {
-        "http" if target.ends_with("is not a public address)") => String::from(
-            "a name never leads into a private network; allow the address itself with `--grant-http`",
+    // `GET http://db.internal/ at http://10.0.0.5/`: what would have to be granted stands last.
+    let (first, last) = target.split_once(' ').unwrap_or(("", target));
+    match (capability, last.rsplit_once(" at ")) {
+        ("http", Some((_name, address))) => format!(
+            "a name does not open a private address; allow the address too with `--grant-http {}`",
+            host(address)
         ),
-        "http" if target.ends_with("requests in one call)") => {
-            String::from("spread the work over more calls")
+        ("http", None) => format!("allow the host with `--grant-http {}`", host(last)),
+        ("http-requests", _) => String::from("spread the requests over more calls"),
+        ("key-value", _) => format!("give it the bucket with `--grant-kv {target}`"),
+        ("filesystem", _) if first == "write" => {
+            String::from("let it write with `:rw` at the end of `--grant-dir`")
         }
-        "http" => format!("allow the host with `--grant-http {}`", host(target)),
-        "key-value" => format!("give it the bucket with `--grant-kv {}`", quoted(target)),
-        "sockets" => String::from(
+        ("filesystem", _) => {
+            String::from("give it a directory with all it needs, see `--grant-dir`")
+        }
+        ("sockets", _) => String::from(
             "sockets are never granted; a guest reaches others by HTTP, see `--grant-http`",
         ),
         _ => String::from("`omniq help grants` lists what can be granted"),
     }
 }
 
-/// The host in `GET https://example.com/path`, with its port.
-fn host(target: &str) -> &str {
-    let url = target.split(' ').nth(1).unwrap_or(target);
+/// The host in `https://example.com:8443/path`, with its port.
+fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_scheme, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or(rest)
-}
-
-/// What stands in backticks, or all of it.
-fn quoted(target: &str) -> &str {
-    target.split('`').nth(1).unwrap_or(target)
 }
 
 #[cfg(test)]
@@ -108,16 +109,21 @@ mod tests {
     #[test]
     fn a_refusal_names_what_would_have_allowed_it() {
         for (capability, target, expected) in [
-            ("http", "GET https://example.com/a?b", "`--grant-http example.com`"),
-            ("http", "POST http://localhost:8080", "`--grant-http localhost:8080`"),
+            ("http", "GET https://example.com/", "`--grant-http example.com`"),
+            ("http", "POST http://localhost:8080/", "`--grant-http localhost:8080`"),
             (
                 "http",
-                "GET http://a.example (10.0.0.1 is not a public address)",
-                "the address itself",
+                "GET http://a.example/ at http://10.0.0.1:8080/",
+                "`--grant-http 10.0.0.1:8080`",
             ),
-            ("http", "GET http://a.example (more than 100 requests in one call)", "more calls"),
-            ("key-value", "bucket `cache`", "`--grant-kv cache`"),
-            ("sockets", "TcpConnect 127.0.0.1:80", "never granted"),
+            ("http", "GET http://[::1]:80/", "`--grant-http [::1]:80`"),
+            ("http-requests", "GET http://a.example/ after 100 requests", "more calls"),
+            ("key-value", "cache", "`--grant-kv cache`"),
+            ("key-value", "my cache", "`--grant-kv my cache`"),
+            ("filesystem", "write /data/x y", "`:rw`"),
+            ("filesystem", "read /data/../x", "`--grant-dir`"),
+            ("sockets", "connect to 127.0.0.1:80", "never granted"),
+            ("sockets", "", "never granted"),
             ("something", "new", "`omniq help grants`"),
         ] {
             let text = advice(capability, target);
