@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use omniq_model::Kind;
-use omniq_sandbox::inspect::{self, Inspection, Rules, text};
+use omniq_sandbox::inspect::{self, Inspected, Inspection, Rules, text};
 
 use crate::output::problem::Problem;
 
@@ -16,10 +16,19 @@ use crate::output::problem::Problem;
 pub struct Component {
     /// The name of its file, without the folder.
     pub name: String,
-    /// Its binary form.
-    pub bytes: Vec<u8>,
+    inspected: Inspected,
+}
+
+impl Component {
     /// What it says about itself.
-    pub inspection: Inspection,
+    pub fn inspection(&self) -> &Inspection {
+        self.inspected.inspection()
+    }
+
+    /// What the sandbox loads.
+    pub fn inspected(&self) -> &Inspected {
+        &self.inspected
+    }
 }
 
 /// Reads a component, binary or text, from a file or, named `-`, from stdin.
@@ -35,8 +44,7 @@ pub fn read(path: &Path, rules: &Rules) -> Result<Component, Problem> {
         std::borrow::Cow::Owned(binary) => binary,
         std::borrow::Cow::Borrowed(_) => content,
     };
-    let inspection = inspect::inspect(&bytes, rules)?;
-    Ok(Component { name, bytes, inspection })
+    Ok(Component { name, inspected: Inspected::new(bytes, rules.clone())? })
 }
 
 /// Whether a path stands for stdin.

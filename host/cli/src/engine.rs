@@ -47,9 +47,9 @@ pub fn open(settings: Settings) -> Result<Sandbox, Problem> {
 /// The component cannot be compiled.
 pub fn load(sandbox: &Sandbox, component: &Component) -> Result<(Module, Code), Problem> {
     let mut compiling = None;
-    let size = component.inspection.size;
-    let module =
-        sandbox.load_with(&component.bytes, |_step| compiling = Some(Compiling::start(size)))?;
+    let size = component.inspection().size;
+    let module = sandbox
+        .load_inspected(component.inspected(), |_step| compiling = Some(Compiling::start(size)))?;
     Ok((module, compiling.map_or(Code::Cached, Compiling::finish)))
 }
 

@@ -56,7 +56,7 @@ impl Job {
     /// The component has no such thing, or the arguments do not fit.
     pub fn new(request: &Request, component: &Component) -> Result<Self, Problem> {
         match &request.function {
-            Some(name) => function(name, request, &component.inspection),
+            Some(name) => function(name, request, component.inspection()),
             None => command(request, component),
         }
     }
@@ -137,7 +137,7 @@ fn read_argument(path: &Path, max: usize, stdin_is_taken: bool) -> io::Result<Ve
 }
 
 fn command(request: &Request, component: &Component) -> Result<Job, Problem> {
-    let inspection = &component.inspection;
+    let inspection = component.inspection();
     let names: Vec<_> = inspection.functions.iter().map(|function| &function.name).collect();
     let names = list(names.iter().map(|name| inspection.short_name(name)));
     let is_handler = |function: &Function| Some(&function.name) == inspection.handler.as_ref();

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use omniq_sandbox::{Call, Command, Grants, Output, Sandbox};
+use omniq_sandbox::inspect::Inspected;
+use omniq_sandbox::{Call, Command, Grants, Output, Rules, Sandbox};
 use tokio::runtime::Builder;
 use wasmtime::component::Val;
 
@@ -32,6 +33,7 @@ fn main() {
     two_threads(&mut criterion);
     large_memory(&mut criterion);
     bytes(&mut criterion);
+    library(&mut criterion);
     program(&mut criterion);
     first_call(&mut criterion);
     metering(&mut criterion);
@@ -98,6 +100,26 @@ fn on_threads(threads: u64, calls: u64) -> Duration {
     started.elapsed()
 }
 
+/// The same with the engine alone.
+fn raw_on_threads(threads: u64, calls: u64) -> Duration {
+    let raw = Raw::new(&add(), true);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..calls / threads {
+                    let mut store = raw.store(true);
+                    let instance = raw.pre.instantiate(&mut store).expect("instantiates");
+                    let run = instance.get_func(&mut store, raw.run).expect("is there");
+                    let mut result = [Val::Bool(false)];
+                    run.call(&mut store, &[Val::S32(5), Val::S32(10)], &mut result).expect("adds");
+                }
+            });
+        }
+    });
+    started.elapsed()
+}
+
 /// The time for `calls` calls as tasks of a runtime with `threads` threads.
 fn on_runtime(threads: u64, calls: u64) -> Duration {
     let runtime = Builder::new_multi_thread()
@@ -135,6 +157,11 @@ fn two_threads(criterion: &mut Criterion) {
                 (0..iterations).map(|_| on_threads(threads, 10_000)).sum()
             })
         });
+        group.bench_function(format!("raw threads {threads}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                (0..iterations).map(|_| raw_on_threads(threads, 10_000)).sum()
+            })
+        });
         group.bench_function(format!("async pool of {threads}"), |bencher| {
             bencher.iter_custom(|iterations| {
                 (0..iterations).map(|_| on_runtime(threads, 10_000)).sum()
@@ -147,7 +174,7 @@ fn two_threads(criterion: &mut Criterion) {
 fn large_memory(criterion: &mut Criterion) {
     let sandbox = pooled(100);
     let run = function(&sandbox, &add_in_a_large_memory());
-    criterion.bench_function("large memory/thread", |bencher| {
+    criterion.benchmark_group("large memory").bench_function("thread", |bencher| {
         bencher.iter(|| black_box(run.call_blocking(ARGS, Call::default()).result.expect("adds")))
     });
 }
@@ -185,10 +212,10 @@ fn bytes(criterion: &mut Criterion) {
     }
 }
 
-/// The example `wordcount`, a Rust program with the standard library and most of WASI behind it.
-fn example(name: &str) -> Option<Vec<u8>> {
+/// A component that a script has built, from its folder in cargo's target folder.
+fn built(folder: &str, name: &str) -> Option<Vec<u8>> {
     let target = results().parent().map(Path::to_path_buf).expect("has a parent");
-    let file = target.join("examples").join(name);
+    let file = target.join(folder).join(name);
     let bytes = std::fs::read(&file).ok();
     if bytes.is_none() {
         eprintln!(
@@ -199,14 +226,15 @@ fn example(name: &str) -> Option<Vec<u8>> {
     bytes
 }
 
+/// The example `wordcount`: a program that reads its input, counts, and prints.
 fn program(criterion: &mut Criterion) {
-    let Some(bytes) = example("wordcount.wasm") else { return };
+    let Some(bytes) = built("examples", "wordcount.wasm") else { return };
     let sandbox = pooled(10);
     let module = sandbox.load(&bytes).expect("loads");
     let grants = Arc::new(Grants::default());
     let command =
         Command { args: vec!["wordcount".to_owned()], stdin: b"to be or not to be".to_vec() };
-    criterion.bench_function("program with std/async", |bencher| {
+    criterion.benchmark_group("program with std").bench_function("async", |bencher| {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         bencher.to_async(Here(&runtime)).iter(|| async {
             let call = Call { grants: Arc::clone(&grants), ..Call::default() };
@@ -215,18 +243,34 @@ fn program(criterion: &mut Criterion) {
     });
 }
 
+/// A function of a Rust library with the standard library and most of WASI behind it.
+fn library(criterion: &mut Criterion) {
+    let Some(bytes) = built("guests", "trouble.wasm") else { return };
+    let sandbox = pooled(10);
+    let good = sandbox.load(&bytes).expect("loads").function("good").expect("is there");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    criterion.benchmark_group("library with std").bench_function("async", |bencher| {
+        bencher.to_async(Here(&runtime)).iter(|| async {
+            let args = b"\xa1\x66number\x07";
+            black_box(good.call(args, Call::default()).await.result.expect("is good"));
+        })
+    });
+}
+
 /// From bytes to a result in a running process, with compiled code in the cache.
 fn first_call(criterion: &mut Criterion) {
-    let Some(bytes) = example("wordcount.wasm") else { return };
+    let Some(bytes) = built("examples", "wordcount.wasm") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let sandbox =
         Sandbox::builder().cache(folder.path(), 1 << 30).open().expect("the engine runs here");
     drop(sandbox.load(&bytes).expect("loads"));
+    // Who keeps a component keeps what it says about itself.
+    let component = Inspected::new(bytes, Rules::default()).expect("is a component");
     let command =
         Command { args: vec!["wordcount".to_owned()], stdin: b"to be or not to be".to_vec() };
-    criterion.bench_function("first call, cached/blocking", |bencher| {
+    criterion.benchmark_group("first call, cached").bench_function("blocking", |bencher| {
         bencher.iter(|| {
-            let module = sandbox.load(&bytes).expect("loads");
+            let module = sandbox.load_inspected(&component, |_| ()).expect("loads");
             assert_eq!(
                 module.run_blocking(command.clone(), Call::default()).result,
                 Ok(Output::Command)
@@ -288,6 +332,12 @@ fn report(folder: &Path) {
             bar: "1/1.5 = 0.67 ×",
         },
         Row {
+            what: "the same with the engine alone",
+            measured: "10000 calls/raw threads 2",
+            floor: Some("10000 calls/raw threads 1"),
+            bar: "for comparison",
+        },
+        Row {
             what: "10 000 calls, async, 2 against 1",
             measured: "10000 calls/async pool of 2",
             floor: Some("10000 calls/async pool of 1"),
@@ -312,10 +362,16 @@ fn report(folder: &Path) {
             bar: "in proportion",
         },
         Row {
-            what: "program with std, warm",
-            measured: "program with std/async",
+            what: "Rust library with std, warm",
+            measured: "library with std/async",
             floor: None,
             bar: "20 µs",
+        },
+        Row {
+            what: "program that counts words",
+            measured: "program with std/async",
+            floor: None,
+            bar: "for comparison",
         },
         Row {
             what: "first call, code cached",

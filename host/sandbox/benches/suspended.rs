@@ -2,7 +2,6 @@
 //!
 //! `cargo bench -p omniq-sandbox --bench suspended [-- COUNT]`
 
-mod guests;
 
 use std::time::{Duration, Instant};
 

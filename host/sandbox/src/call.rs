@@ -381,10 +381,9 @@ fn explain(error: &wasmtime::Error, state: &State) -> Failure {
         return failure(stop.kind, message);
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return failure(
-            Kind::Exit,
-            format!("the guest exited with status {status} and so returned nothing"),
-        );
+        // WASI 0.2 carries no exact status.
+        let how = if *status == 0 { "exited" } else { "exited with a failure" };
+        return failure(Kind::Exit, format!("the guest {how} instead of returning"));
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return match trap {
@@ -396,7 +395,11 @@ fn explain(error: &wasmtime::Error, state: &State) -> Failure {
                 failure(Kind::Stack, "the guest's calls nest too deeply for its stack".to_owned())
             }
             Trap::Interrupt => failure(Kind::Timeout, "the guest was interrupted".to_owned()),
-            other => failure(Kind::Trap, format!("the guest trapped: {other}")),
+            other => {
+                let said = other.to_string();
+                let what = said.strip_prefix("wasm trap: ").unwrap_or(&said);
+                failure(Kind::Trap, format!("the guest trapped: {what}"))
+            }
         };
     }
     if error.is::<PoolConcurrencyLimitError>() {
@@ -404,6 +407,14 @@ fn explain(error: &wasmtime::Error, state: &State) -> Failure {
             Kind::NoCapacity,
             "no slot for another instance is free; try again later".to_owned(),
         );
+    }
+    if error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory)
+        || error.is::<wasmtime::error::OutOfMemory>()
+    {
+        let message = "this machine has no memory left for another instance; try again later";
+        return failure(Kind::NoCapacity, message.to_owned());
     }
     let text = error.root_cause().to_string();
     // The engine has no type for these; the texts are pinned by tests.

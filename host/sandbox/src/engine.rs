@@ -56,7 +56,7 @@ fn config(settings: &Settings) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(settings.stack)
         // A fiber needs room for the host functions the guest calls at its deepest point.
-        .async_stack_size(settings.stack + (1 << 20))
+        .async_stack_size(settings.stack.saturating_add(1 << 20))
         .native_unwind_info(false)
         .wasm_component_model_async(full)
         .concurrency_support(full)
@@ -78,16 +78,16 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_stacks(instances)
         // A component of a real toolchain is four core instances: the program, its adapter, and two shims.
         .total_core_instances(instances.saturating_mul(4).max(400))
-        .total_memories(instances.max(16))
+        .total_memories(instances.saturating_mul(2).max(16))
         .total_tables(instances.saturating_mul(3).max(400))
         .max_memories_per_component(16)
         .max_tables_per_component(64)
         .max_core_instances_per_component(200)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
-        .max_tables_per_module(8)
-        .max_memories_per_module(4)
-        .table_elements(50_000)
+        .max_tables_per_module(16)
+        .max_memories_per_module(16)
+        .table_elements(200_000)
         .linear_memory_keep_resident(KEEP_MEMORY)
         .table_keep_resident(KEEP_TABLE)
         .async_stack_keep_resident(KEEP_STACK)
@@ -188,5 +188,28 @@ impl Drop for Ticker {
             // The thread cannot panic; if it did, there is nothing left to stop.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_that_is_linked() {
+        let manifest = include_str!("../../../Cargo.toml");
+        assert!(manifest.contains(&format!("wasmtime = {{ version = \"={ENGINE_VERSION}\"")));
+    }
+
+    #[test]
+    fn code_of_one_profile_is_not_that_of_the_other() {
+        let hash = |profile, allocation| {
+            let settings = Settings { profile, allocation, stack: 512 << 10 };
+            compatibility(&open(&settings).unwrap().0, profile)
+        };
+        let strict = hash(Profile::Strict, Allocation::OnDemand);
+        assert_ne!(strict, hash(Profile::Full, Allocation::OnDemand));
+        // Where memory comes from is no part of the code.
+        assert_eq!(strict, hash(Profile::Strict, Allocation::Pooled { instances: 2 }));
     }
 }

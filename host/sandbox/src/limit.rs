@@ -193,6 +193,9 @@ impl ResourceLimiter for Limiter {
         Ok(self.elements.grow(current, desired))
     }
 
+    // `memory_grow_failed` and its like are left alone: they are called also for growths this limiter was never asked
+    // about, so giving something back there would give guests memory without end.
+
     fn instances(&self) -> usize {
         self.instances as usize
     }

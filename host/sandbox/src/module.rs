@@ -1,5 +1,6 @@
 //! From bytes to something that can be called: inspect, compile or fetch from the cache, link, once per digest.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -17,7 +18,9 @@ use crate::call::{self, Admission, Call, Command, Entry, Target};
 use crate::engine::{self, Allocation, Settings, Ticker};
 use crate::error::Error;
 use crate::import::{self, State};
-use crate::inspect::{self, Capability, FunctionName, Inspection, LookupError, Profile, Rules};
+use crate::inspect::{
+    self, Capability, FunctionName, Inspected, Inspection, LookupError, Profile, Rules,
+};
 use crate::limit::{Cancel, Meter};
 use crate::outcome::{Failure, Outcome};
 use crate::value::{Bounds, args, cbor};
@@ -31,6 +34,7 @@ struct Shared {
     linker: Linker<State>,
     allocation: Allocation,
     rules: Rules,
+    stack: usize,
     compatibility: [u8; 32],
     cache: Option<CodeCache>,
     slots: Semaphore,
@@ -39,6 +43,11 @@ struct Shared {
     runtime: OnceLock<Runtime>,
     _ticker: Ticker,
 }
+
+/// Bytes of stack a guest has unless it is told otherwise.
+const DEFAULT_STACK: usize = 512 << 10;
+/// The most it can be given.
+const MAX_STACK: usize = 64 << 20;
 
 /// Settings of a [`Sandbox`].
 #[derive(Debug, Clone)]
@@ -81,9 +90,9 @@ impl Builder {
     }
 
     /// Bytes of stack a guest's calls may use; the engine fixes it for all its calls. Default 512 KiB, which Python and
-    /// JavaScript programs that nest deeply may want to see raised.
+    /// JavaScript programs that nest deeply may want to see raised; at least 64 KiB and at most 64 MiB.
     pub fn stack(mut self, bytes: usize) -> Self {
-        self.stack = bytes;
+        self.stack = bytes.clamp(64 << 10, MAX_STACK);
         self
     }
 
@@ -106,7 +115,8 @@ impl Builder {
         let cache =
             self.cache.map(|(folder, bytes)| CodeCache::open(&folder, bytes)).transpose()?;
         let (engine, allocation) = engine::open(&settings)?;
-        let slots = match allocation {
+        // What was asked for bounds the instances even where the pool found no room.
+        let slots = match self.allocation {
             Allocation::Pooled { instances } => instances as usize,
             Allocation::OnDemand => Semaphore::MAX_PERMITS,
         };
@@ -117,6 +127,7 @@ impl Builder {
             engine,
             allocation,
             rules: self.rules,
+            stack: self.stack,
             cache,
             slots: Semaphore::new(slots),
             loaded: Mutex::default(),
@@ -175,6 +186,31 @@ impl Sandbox {
     /// As [`Self::load`].
     pub fn load_with(&self, bytes: &[u8], report: impl FnOnce(Step)) -> Result<Module, Error> {
         let inspection = inspect::inspect(bytes, &self.0.rules)?;
+        self.load_known(bytes, inspection, report)
+    }
+
+    /// As [`Self::load_with`], for a component that was inspected already, which saves doing it again if it was held to
+    /// the rules of this sandbox.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_inspected(
+        &self,
+        component: &Inspected,
+        report: impl FnOnce(Step),
+    ) -> Result<Module, Error> {
+        if *component.rules() != self.0.rules {
+            return self.load_with(component.bytes(), report);
+        }
+        self.load_known(component.bytes(), component.inspection().clone(), report)
+    }
+
+    fn load_known(
+        &self,
+        bytes: &[u8],
+        inspection: Inspection,
+        report: impl FnOnce(Step),
+    ) -> Result<Module, Error> {
         let slot = {
             let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             // A slot that nobody else holds and whose module is gone is of no more use.
@@ -275,6 +311,16 @@ impl Sandbox {
         tokio::select! {
             permit = self.0.slots.acquire() => permit.map_err(|_| full()),
             () = cancel.elapsed() => Err(Failure::new(Kind::Cancelled, Meter::cancelled().message)),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A thread that is stuck in the system, opening a pipe that nobody writes to, must not hold up its owner; and a
+        // runtime must not be waited for inside another.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -388,6 +434,9 @@ impl Module {
     /// Runs the component as a program; [`Kind::NotFound`] if it is none.
     ///
     /// Dropping the future stops the guest.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with timers, as soon as the guest waits for something.
     pub async fn run(&self, command: Command, call: Call) -> Outcome {
         let meter = Meter::start(&call.limits, call.cancel.clone());
         let Some(index) = &self.loaded.command else {
@@ -489,7 +538,11 @@ impl Function {
     /// Inside async code, where it would hold up the runtime: use [`Self::call`] there.
     pub fn call_blocking(&self, args: &[u8], call: Call) -> Outcome {
         let meter = Meter::start(&call.limits, call.cancel.clone());
-        let direct = !self.module.loaded.waits && self.module.sandbox.profile() == Profile::Strict;
+        let sandbox = &self.module.sandbox.0;
+        // The thread's own stack is known to have room for the default only.
+        let direct = !self.module.loaded.waits
+            && sandbox.rules.profile == Profile::Strict
+            && sandbox.stack <= DEFAULT_STACK;
         if direct {
             if let Ok(_permit) = self.module.sandbox.0.slots.try_acquire() {
                 return match self.check(args, &call) {
@@ -505,9 +558,9 @@ impl Function {
     }
 
     /// The arguments in canonical form.
-    fn check(&self, args: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
+    fn check<'a>(&self, args: &'a [u8], call: &Call) -> Result<Cow<'a, [u8]>, Failure> {
         let bounds = Bounds::with_bytes(usize::try_from(call.limits.args).unwrap_or(usize::MAX));
-        args::from_cbor(self.signature(), args, &bounds)
+        args::check_cbor(self.signature(), args, &bounds)
             .map_err(|error| Failure::new(error.kind(), error.to_string()))
     }
 

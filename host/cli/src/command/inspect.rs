@@ -47,8 +47,8 @@ impl InspectArgs {
 pub fn run(args: &InspectArgs) -> super::Result {
     let component = component::read(&args.file, &args.rules.rules())?;
     let text = match args.format {
-        Format::Text => text(&component.name, &component.inspection),
-        Format::Json => json(&component.inspection)?,
+        Format::Text => text(&component.name, component.inspection()),
+        Format::Json => json(component.inspection())?,
     };
     write_stdout(text.as_bytes())
 }

@@ -9,7 +9,9 @@ use omniq_model::Kind;
 use omniq_model::wit::Type;
 use wasmtime::ValRaw;
 use wasmtime::component::__internal::wasmtime_environ::component::VariantInfo;
-use wasmtime::component::__internal::{ComponentTypes, InterfaceType, LiftContext};
+use wasmtime::component::__internal::{
+    CanonicalAbiInfo, ComponentTypes, InterfaceType, LiftContext,
+};
 use wasmtime::component::Lift as _;
 use wasmtime::format_err;
 
@@ -26,6 +28,35 @@ pub(super) fn result(
     ty: InterfaceType,
     src: &[ValRaw],
 ) -> Result<Vec<u8>> {
+    let slots = src.len();
+    lift(cx, ty, |lifting, cx, types, ty, abi| match abi.flat_count(slots) {
+        Some(_) => lifting.flat(cx, types, ty, src),
+        None => lifting.load_checked(cx, types, ty, src[0].get_u32() as usize),
+    })
+}
+
+/// Reads a result that the engine found in memory by itself; `bytes` begins where it lies.
+pub(super) fn result_in_memory(
+    cx: &mut LiftContext<'_>,
+    ty: InterfaceType,
+    bytes: &[u8],
+) -> Result<Vec<u8>> {
+    // The slice is one of memory, so this is its distance from the start.
+    let address = (bytes.as_ptr() as usize).wrapping_sub(cx.memory().as_ptr() as usize);
+    lift(cx, ty, |lifting, cx, types, ty, _| lifting.load_checked(cx, types, ty, address))
+}
+
+fn lift(
+    cx: &mut LiftContext<'_>,
+    ty: InterfaceType,
+    read: impl FnOnce(
+        &mut Lifting,
+        &mut LiftContext<'_>,
+        &ComponentTypes,
+        InterfaceType,
+        &CanonicalAbiInfo,
+    ) -> Result<()>,
+) -> Result<Vec<u8>> {
     let InterfaceType::Tuple(tuple) = ty else {
         return Err(format_err!("results are not a tuple"));
     };
@@ -36,13 +67,7 @@ pub(super) fn result(
         lifting.out.null();
         return Ok(lifting.out.into_bytes());
     };
-    if results.abi.flat_count(src.len()).is_some() {
-        lifting.flat(cx, &types, ty, src)?;
-    } else {
-        let address = src[0].get_u32() as usize;
-        check(cx, address, results.abi.size32 as usize, results.abi.align32)?;
-        lifting.load(cx, &types, ty, address)?;
-    }
+    read(&mut lifting, cx, &types, ty, &results.abi)?;
     lifting.pay(cx)?;
     Ok(lifting.out.into_bytes())
 }
@@ -61,6 +86,25 @@ impl Lifting {
         let due = written.saturating_sub(self.paid);
         self.paid = self.paid.max(written);
         afford(cx, due)
+    }
+
+    /// Reads a value from memory at an address that the guest gave.
+    fn load_checked(
+        &mut self,
+        cx: &mut LiftContext<'_>,
+        types: &ComponentTypes,
+        ty: InterfaceType,
+        address: usize,
+    ) -> Result<()> {
+        let abi = types.canonical_abi(&ty);
+        check(cx, address, abi.size32 as usize, abi.align32)?;
+        self.load(cx, types, ty, address)
+    }
+
+    /// Writes text whose bytes the engine has charged for.
+    fn text(&mut self, text: &str) {
+        self.out.text(text);
+        self.paid += text.len();
     }
 
     /// Writes a value made of one core value, given by its bits; false if the type is no such type.
@@ -105,7 +149,7 @@ impl Lifting {
         match ty {
             InterfaceType::String => {
                 let text = String::linear_lift_from_flat(cx, ty, &[src[0], src[1]])?;
-                self.out.text(&text);
+                self.text(&text);
             }
             InterfaceType::List(index) => {
                 let (address, length) = (src[0].get_u32() as usize, src[1].get_u32() as usize);
@@ -164,7 +208,7 @@ impl Lifting {
         match ty {
             InterfaceType::String => {
                 let text = String::linear_lift_from_memory(cx, ty, bytes)?;
-                self.out.text(&text);
+                self.text(&text);
             }
             InterfaceType::List(index) => {
                 let (address, length) = (word(memory, offset), word(memory, offset + 4));
@@ -219,18 +263,19 @@ impl Lifting {
         check(cx, address, bytes, abi.align32)?;
         if element == InterfaceType::U8 {
             afford(cx, bytes)?;
+            self.out.buffer().reserve_exact(bytes + 9);
             self.out.bytes(&cx.memory()[address..][..bytes]);
             self.paid += bytes;
             return Ok(());
         }
         // Elements of no size would otherwise cost nothing and be as many as the guest likes.
         afford(cx, length)?;
+        self.paid += length;
         self.out.array(length);
         for index in 0..length {
             self.load(cx, types, element, address + index * size)?;
-            if index % 1024 == 0 {
-                self.pay(cx)?;
-            }
+            // After each one: what an element comes to has little to do with the memory it takes.
+            self.pay(cx)?;
         }
         Ok(())
     }

@@ -321,10 +321,8 @@ impl Lowering<'_> {
                     self.entries(1)?;
                 }
                 let label = self.reader.read_text()?;
-                let found =
-                    variant.cases.iter().enumerate().find(|(_, (name, _))| name.as_str() == label);
-                let (case, (_, payload)) =
-                    found.ok_or_else(|| mismatch("a case of the variant"))?;
+                let found = variant.cases.get_full(label);
+                let (case, _, payload) = found.ok_or_else(|| mismatch("a case of the variant"))?;
                 if payload.is_some() != carries {
                     return Err(mismatch("a payload exactly where the case has one"));
                 }
@@ -339,7 +337,7 @@ impl Lowering<'_> {
             }
             InterfaceType::Enum(index) => {
                 let label = self.reader.read_text()?;
-                let found = types[index].names.iter().position(|name| name.as_str() == label);
+                let found = types[index].names.get_index_of(label);
                 let case = found.ok_or_else(|| mismatch("a label of the enum"))?;
                 (
                     Chosen { discriminant: u32::try_from(case)?, payload: None, wrapped: false },

@@ -93,12 +93,13 @@ unsafe impl<const SLOTS: usize> Lift for Lifted<SLOTS> {
         lift::result(cx, ty, src).map(Self)
     }
 
+    // Where an async function hands its result back as a sync one does, and it is more than one value.
     fn linear_lift_from_memory(
-        _: &mut LiftContext<'_>,
-        _: InterfaceType,
-        _: &[u8],
+        cx: &mut LiftContext<'_>,
+        ty: InterfaceType,
+        bytes: &[u8],
     ) -> wasmtime::Result<Self> {
-        Err(wasmtime::format_err!("results are not loaded as one value"))
+        lift::result_in_memory(cx, ty, bytes).map(Self)
     }
 }
 

@@ -84,7 +84,7 @@ impl Error {
 
 /// What compiled code belongs to: it is given out for this exact pair only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     /// The component.
     pub digest: Digest,
     /// A hash over everything else the code depends on: the engine's full version, its settings, the processor.
@@ -158,7 +158,7 @@ impl CodeCache {
     /// # Errors
     /// [`Error::Untrusted`] when the folder or the secret in it belongs to somebody else (root excepted), others may
     /// write to the folder, or read the secret. [`Error::Io`] when the folder cannot be created or read.
-    pub fn open(folder: &Path, limit_bytes: u64) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, limit_bytes: u64) -> Result<Self, Error> {
         let path = folder.to_path_buf();
         let folder = secret::open_folder(&path)?;
         let secret = Secret::open(folder.as_fd(), &path)?;
@@ -170,7 +170,7 @@ impl CodeCache {
     ///
     /// A file that is not authentic is removed and counted. Whatever else goes wrong is a miss as well: compiling
     /// again is always right. Blocks for the reading and hashing: about half a millisecond per megabyte.
-    pub fn load(&self, key: &Key) -> Option<Image> {
+    pub(crate) fn load(&self, key: &Key) -> Option<Image> {
         let name = key.file_name();
         match self.open_file(&name).and_then(|file| self.authenticate(key, &file)) {
             Ok(image) => {
@@ -196,7 +196,7 @@ impl CodeCache {
     /// # Errors
     /// [`Error::Io`] when the file system refuses: the disk is full, the folder is read-only. Nothing is lost then
     /// but time.
-    pub fn store(&self, key: &Key, code: &[u8]) -> Result<(), Error> {
+    pub(crate) fn store(&self, key: &Key, code: &[u8]) -> Result<(), Error> {
         if code.is_empty() || (header::LEN + code.len()) as u64 > self.limit_bytes {
             return Ok(());
         }

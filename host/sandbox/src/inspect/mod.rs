@@ -137,6 +137,44 @@ pub enum Shape {
     Handler,
 }
 
+/// The bytes of a component together with what they say about themselves: what was inspected once can be
+/// [loaded](crate::Sandbox::load_inspected) without reading it again.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    bytes: Vec<u8>,
+    rules: Rules,
+    inspection: Inspection,
+}
+
+impl Inspected {
+    /// Inspects a component.
+    ///
+    /// # Errors
+    /// As [`inspect`].
+    pub fn new(bytes: Vec<u8>, rules: Rules) -> Result<Self, Error> {
+        let inspection = inspect(&bytes, &rules)?;
+        Ok(Self { bytes, rules, inspection })
+    }
+
+    /// The component itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it was held to.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What it says about itself.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+}
+
+/// Components from this size on are hashed on a thread of their own while they are read.
+const HASHED_ASIDE: usize = 1 << 20;
+
 /// Reads what a component says about itself.
 ///
 /// # Errors
@@ -145,6 +183,23 @@ pub fn inspect(bytes: &[u8], rules: &Rules) -> Result<Inspection, Error> {
     if bytes.len() > rules.max_bytes {
         return Err(Error::TooLarge { size: bytes.len() as u64, max: rules.max_bytes as u64 });
     }
+    if bytes.len() < HASHED_ASIDE {
+        return read_all(bytes, rules, || Sha256::digest(bytes).into());
+    }
+    std::thread::scope(|scope| {
+        let hash = || Sha256::digest(bytes).into();
+        match std::thread::Builder::new().spawn_scoped(scope, hash) {
+            Ok(hashing) => read_all(bytes, rules, || hashing.join().unwrap_or_else(|_| hash())),
+            Err(_) => read_all(bytes, rules, hash),
+        }
+    })
+}
+
+fn read_all(
+    bytes: &[u8],
+    rules: &Rules,
+    hash: impl FnOnce() -> [u8; 32],
+) -> Result<Inspection, Error> {
     let component =
         read::read(bytes, rules.profile.features()).map_err(|failure| match failure {
             Failure::Feature(missing) => explain_feature(bytes, rules, missing),
@@ -157,7 +212,7 @@ pub fn inspect(bytes: &[u8], rules: &Rules) -> Result<Inspection, Error> {
     }
     let notes = docs::add(&mut exports.functions, &component.docs);
     Ok(Inspection {
-        digest: Digest::from_sha256(Sha256::digest(bytes).into()),
+        digest: Digest::from_sha256(hash()),
         size: bytes.len() as u64,
         functions: exports.functions,
         command: exports.command,

@@ -3,11 +3,12 @@
 //! Arguments are stored as a canonical map from parameter name to value, all parameters present. So renaming a
 //! parameter breaks stored calls, and adding an optional one at the end does not.
 
+use std::borrow::Cow;
 use std::io;
 
 use omniq_model::wit::{Signature, Type};
 
-use super::cbor::{Canonicalizer, Left, Major, describe};
+use super::cbor::{Canonicalizer, Left, Major, describe, is_canonical_map};
 use super::error::Noun;
 use super::sink::Sink;
 use super::{Bounds, Error, json, wave};
@@ -21,6 +22,23 @@ pub type ReadFile<'a> = &'a mut dyn FnMut(&str) -> io::Result<Vec<u8>>;
 /// The bytes are not CBOR, do not fit the signature, or exceed the bounds.
 pub fn from_cbor(signature: &Signature, input: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Error> {
     read_cbor(signature, input, bounds).map_err(|error| error.of_call(signature))
+}
+
+/// As [`from_cbor`], without a copy where the arguments are in canonical form already, as stored ones are.
+///
+/// # Errors
+/// As [`from_cbor`].
+pub fn check_cbor<'a>(
+    signature: &Signature,
+    input: &'a [u8],
+    bounds: &Bounds,
+) -> Result<Cow<'a, [u8]>, Error> {
+    // The map itself counts as a value.
+    let items = bounds.items.saturating_sub(1);
+    if input.len() <= bounds.bytes && is_canonical_map(&signature.params, input, items) {
+        return Ok(Cow::Borrowed(input));
+    }
+    from_cbor(signature, input, bounds).map(Cow::Owned)
 }
 
 /// Checks arguments in JSON: an array of them, or an object by name. Options may be left out, in an array at its end.

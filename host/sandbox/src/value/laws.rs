@@ -1,7 +1,9 @@
 //! Laws of the mapping, on random types and values.
 
+use std::borrow::Cow;
+
 use ciborium::Value;
-use omniq_model::wit::{Case, Field, Type};
+use omniq_model::wit::{Case, Field, Signature, Type};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -85,6 +87,26 @@ proptest! {
         prop_assert!(error.is_too_large(), "{}", error);
         let error = canonicalize(&ty, &canonical, &bounds(canonical.len() - 1)).unwrap_err();
         prop_assert!(error.is_too_large(), "{}", error);
+    }
+
+    #[test]
+    fn canonical_arguments_are_recognised_and_nothing_else_is(
+        (ty, _, canonical) in typed(),
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let params = vec![Field { name: "x".to_owned(), ty }];
+        let signature = Signature { params, result: None, is_async: false };
+        let bounds = Bounds::default();
+        let mut input = [b"\xa1\x61x", &canonical[..]].concat();
+        let whole = args::check_cbor(&signature, &input, &bounds).unwrap();
+        prop_assert!(matches!(whole, Cow::Borrowed(_)));
+        // What passes as canonical is what would be made of it.
+        let at = at.index(input.len());
+        input[at] = byte;
+        if let Ok(Cow::Borrowed(same)) = args::check_cbor(&signature, &input, &bounds) {
+            prop_assert_eq!(args::from_cbor(&signature, same, &bounds).unwrap(), same);
+        }
     }
 
     #[test]

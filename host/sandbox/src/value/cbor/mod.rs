@@ -14,11 +14,13 @@ use half::f16;
 use omniq_model::wit::Field;
 
 mod canonical;
+mod exact;
 mod reader;
 mod writer;
 
 pub use canonical::canonicalize;
 pub(super) use canonical::{Canonicalizer, Left, describe};
+pub(super) use exact::is_canonical_map;
 pub use reader::Reader;
 pub use writer::Writer;
 pub(super) use writer::encode_head;
