@@ -2,7 +2,6 @@
 //!
 //! `cargo bench -p omniq-sandbox --bench suspended [-- COUNT]`
 
-
 use std::time::{Duration, Instant};
 
 use omniq_sandbox::{Allocation, Call, Cancel, Sandbox};

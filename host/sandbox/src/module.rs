@@ -378,10 +378,8 @@ impl Export {
     }
 
     fn index(component: &Component, name: &FunctionName) -> Result<ComponentExportIndex, Error> {
-        let instance = match &name.interface {
-            Some(interface) => Some(component.get_export_index(None, interface)),
-            None => None,
-        };
+        let interface = name.interface.as_ref();
+        let instance = interface.map(|interface| component.get_export_index(None, interface));
         let index = match instance {
             Some(instance) => instance
                 .and_then(|instance| component.get_export_index(Some(&instance), &name.function)),
@@ -543,13 +541,11 @@ impl Function {
         let direct = !self.module.loaded.waits
             && sandbox.rules.profile == Profile::Strict
             && sandbox.stack <= DEFAULT_STACK;
-        if direct {
-            if let Ok(_permit) = self.module.sandbox.0.slots.try_acquire() {
-                return match self.check(args, &call) {
-                    Ok(args) => call::run_on_thread(self.target(&args), call),
-                    Err(failure) => call::refused(failure, &meter),
-                };
-            }
+        if direct && let Ok(_permit) = sandbox.slots.try_acquire() {
+            return match self.check(args, &call) {
+                Ok(args) => call::run_on_thread(self.target(&args), call),
+                Err(failure) => call::refused(failure, &meter),
+            };
         }
         match self.module.sandbox.runtime() {
             Ok(runtime) => runtime.block_on(self.call(args, call)),

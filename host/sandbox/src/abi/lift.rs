@@ -141,10 +141,10 @@ impl Lifting {
         ty: InterfaceType,
         src: &[ValRaw],
     ) -> Result<()> {
-        if let Some(first) = src.first() {
-            if self.scalar(ty, first.get_u64())? {
-                return Ok(());
-            }
+        if let Some(first) = src.first()
+            && self.scalar(ty, first.get_u64())?
+        {
+            return Ok(());
         }
         match ty {
             InterfaceType::String => {
