@@ -1,4 +1,4 @@
-//! What a guest may import: a file per family, all linked here, all through the [seam](crate::seam).
+//! What a guest may import: a file per family, all linked here, all through one seam (`seam.rs`).
 //!
 //! Everything known is linked into every component and refused when it is called, never when it is linked: real
 //! toolchains import most of WASI whether a program uses it or not.
