@@ -81,6 +81,20 @@ kinds! {
     NoCapacity = "no-capacity", exit 1;
     /// The caller stopped the call.
     Cancelled = "cancelled", exit 11;
+    /// The task's worker died under it more often than it may.
+    Crashed = "crashed", exit 12;
+    /// The stored task cannot be read.
+    Undecodable = "undecodable", exit 1;
+    /// A task it waits for did not succeed.
+    ParentFailed = "parent-failed", exit 9;
+    /// It did not start, or its result was not fetched, within its time to live.
+    Expired = "expired", exit 11;
+    /// It stands against what is there already: another body under the same version, another task under the same id.
+    Conflict = "conflict", exit 6;
+    /// The caller waited as long as it wanted to; the task goes on.
+    WaitTimeout = "wait-timeout", exit 8;
+    /// A store did not answer, or is not what is needed.
+    Unavailable = "unavailable", exit 5;
     /// The host itself failed; the guest is not to blame.
     Host = "host", exit 1;
 }

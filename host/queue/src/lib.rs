@@ -1,0 +1,1 @@
+//! A durable task queue whose tasks are sandboxed WebAssembly components.

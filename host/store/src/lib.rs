@@ -1,0 +1,1 @@
+//! Where OmniQ keeps tasks, results, events and modules.
