@@ -41,7 +41,11 @@ impl fmt::Debug for Digest {
 /// Text where people read it, 32 bytes where they do not.
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
     }
 }
 
@@ -53,7 +57,10 @@ impl<'de> Deserialize<'de> for Digest {
         }
         let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
         let length = bytes.len();
-        let hash = bytes.into_vec().try_into().map_err(|_| D::Error::invalid_length(length, &"32 bytes"))?;
+        let hash = bytes
+            .into_vec()
+            .try_into()
+            .map_err(|_| D::Error::invalid_length(length, &"32 bytes"))?;
         Ok(Self(hash))
     }
 }

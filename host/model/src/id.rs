@@ -133,7 +133,8 @@ impl Name {
 
     /// The name of the tenant and of the queue that are meant when none is said.
     pub fn default_name() -> Self {
-        static DEFAULT: std::sync::LazyLock<Name> = std::sync::LazyLock::new(|| Name("default".into()));
+        static DEFAULT: std::sync::LazyLock<Name> =
+            std::sync::LazyLock::new(|| Name("default".into()));
         DEFAULT.clone()
     }
 
@@ -178,7 +179,11 @@ impl FromStr for Name {
             && bytes.iter().all(|byte| plain(*byte) || b"/+@:".contains(byte))
             && plain(bytes[0])
             && plain(bytes[bytes.len() - 1]);
-        if fits { Ok(Self(text.into())) } else { Err(ParseNameError(text.chars().take(200).collect())) }
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(ParseNameError(text.chars().take(200).collect()))
+        }
     }
 }
 
@@ -220,7 +225,9 @@ mod tests {
 
     #[test]
     fn what_is_no_id_or_name_is_named() {
-        for text in ["", "x", "{018bcfe5-6800-7fff-bfff-ffffffffffff}", "018bcfe568007fffbfffffffffffffff"] {
+        for text in
+            ["", "x", "{018bcfe5-6800-7fff-bfff-ffffffffffff}", "018bcfe568007fffbfffffffffffffff"]
+        {
             assert_eq!(text.parse::<TaskId>(), Err(ParseTaskIdError(text.to_owned())));
         }
         for text in ["", "a b", "/a", "a/", "ü", &"n".repeat(129)] {

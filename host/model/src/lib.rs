@@ -29,5 +29,7 @@ pub use record::DecodeError;
 pub use result::{Stored, TaskError, TaskResult, TaskUsage, Value};
 pub use schedule::{Missed, Schedule, Timing};
 pub use state::{Phase, State};
-pub use task::{CommandInput, Head, Lane, ModuleRef, OnParentFailure, Pool, Priority, Task, TaskLimits};
+pub use task::{
+    CommandInput, Head, Lane, ModuleRef, OnParentFailure, Pool, Priority, Task, TaskLimits,
+};
 pub use time::{Span, Timestamp};

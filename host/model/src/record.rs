@@ -26,7 +26,8 @@ pub struct DecodeError {
 /// Writes a record as CBOR.
 pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    ciborium::into_writer(record, &mut bytes).expect("records have no value that CBOR cannot hold, and a vector takes all");
+    ciborium::into_writer(record, &mut bytes)
+        .expect("records have no value that CBOR cannot hold, and a vector takes all");
     bytes
 }
 

@@ -119,7 +119,11 @@ mod tests {
 
     #[test]
     fn results_go_there_and_back() {
-        let stored = Stored { token: Token { fence: 3, nonce: 9 }, size: 70_000, unknown: Default::default() };
+        let stored = Stored {
+            token: Token { fence: 3, nonce: 9 },
+            size: 70_000,
+            unknown: Default::default(),
+        };
         for result in [
             TaskResult::success(Payload::cbor([15])),
             TaskResult::failure(TaskError::new(Kind::Trap, "it trapped")),

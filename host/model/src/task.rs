@@ -29,7 +29,11 @@ impl Priority {
     /// # Errors
     /// [`PriorityError`] outside −9 to 9.
     pub const fn new(value: i16) -> Result<Self, PriorityError> {
-        if value >= Self::MIN.0 && value <= Self::MAX.0 { Ok(Self(value)) } else { Err(PriorityError(value)) }
+        if value >= Self::MIN.0 && value <= Self::MAX.0 {
+            Ok(Self(value))
+        } else {
+            Err(PriorityError(value))
+        }
     }
 
     /// The number.
@@ -292,7 +296,9 @@ mod tests {
         };
         let at = Timestamp::from_millis;
         let mut task = Task::new(TaskId::derived(&[b"t"]), module, "f", Payload::cbor([0xa0]));
-        for (delay, run_at, expected) in [(0, None, 100), (5, None, 105), (5, Some(90), 105), (5, Some(200), 200)] {
+        for (delay, run_at, expected) in
+            [(0, None, 100), (5, None, 105), (5, Some(90), 105), (5, Some(200), 200)]
+        {
             task.delay = Span::from_millis(delay);
             task.run_at = run_at.map(at);
             assert_eq!(task.starts_at(at(100)), at(expected));

@@ -1,1 +1,14 @@
-//! Where OmniQ keeps tasks, results, events and modules.
+//! Where OmniQ keeps tasks, results, events and modules: the promises as [traits], the state machine that defines them,
+//! and every backend, one folder and one cargo feature each.
+//!
+//! The task's record is the only commit point. A result is staged first under task and claim, the record's
+//! compare-and-swap on the token commits it, events follow and are repaired from the record. So any mix of task, result
+//! and event stores is safe.
+
+pub mod clock;
+mod error;
+pub mod traits;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::{BoxError, Error, ErrorKind, Result};
+pub use traits::*;

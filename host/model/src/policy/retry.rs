@@ -101,8 +101,12 @@ impl Retry {
             (_, Wish::Fail) => Decision::Fail,
             (_, Wish::Snooze(delay)) => Decision::Release(delay),
             (_, Wish::Retry(delay)) => again(delay),
-            (Kind::NoCapacity, _) => Decision::Release(Duration::from_millis(200).mul_f64(roll.clamp(0.1, 1.0))),
-            (Kind::ErrResult | Kind::Exit | Kind::Trap | Kind::Timeout | Kind::Host, _) => again(None),
+            (Kind::NoCapacity, _) => {
+                Decision::Release(Duration::from_millis(200).mul_f64(roll.clamp(0.1, 1.0)))
+            }
+            (Kind::ErrResult | Kind::Exit | Kind::Trap | Kind::Timeout | Kind::Host, _) => {
+                again(None)
+            }
             _ => Decision::Fail,
         }
     }
@@ -119,7 +123,9 @@ mod tests {
     #[test]
     fn the_delay_doubles_up_to_its_ceiling() {
         let backoff = Backoff::default();
-        for (attempt, ceiling) in [(1, 1.0), (2, 2.0), (3, 4.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)] {
+        for (attempt, ceiling) in
+            [(1, 1.0), (2, 2.0), (3, 4.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)]
+        {
             assert_eq!(backoff.delay(attempt, 1.0), seconds(ceiling), "attempt {attempt}");
             assert_eq!(backoff.delay(attempt, 0.5), seconds(ceiling / 2.0), "attempt {attempt}");
             assert_eq!(backoff.delay(attempt, 0.0), Duration::ZERO);
@@ -146,7 +152,11 @@ mod tests {
             (Kind::NoCapacity, Wish::None, 3, Decision::Release(seconds(0.2))),
             (Kind::Cancelled, Wish::None, 1, Decision::Cancel),
         ] {
-            assert_eq!(retry.after(kind, wish, attempt, 1.0), expected, "{kind} {wish:?} {attempt}");
+            assert_eq!(
+                retry.after(kind, wish, attempt, 1.0),
+                expected,
+                "{kind} {wish:?} {attempt}"
+            );
         }
     }
 }
