@@ -250,7 +250,7 @@ pub struct Head {
     pub started: Option<Timestamp>,
     /// When it ended.
     pub finished: Option<Timestamp>,
-    /// Why its latest attempt gave no result.
+    /// Why its latest attempt gave no result; at the end the same as the result's error.
     pub error: Option<TaskError>,
     /// How it ended, once it has.
     pub result: Option<TaskResult>,

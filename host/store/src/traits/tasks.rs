@@ -260,7 +260,8 @@ pub struct Filter {
     pub created_to: Option<Timestamp>,
 }
 
-/// Which tasks a bulk call means: those of the filter, the oldest first, at most `max` in one call.
+/// Which tasks a bulk call means: those of the filter that the call can change, the oldest first, at most `max` in one
+/// call. Others are passed over and do not count, so that calling again until nothing changes any more comes to an end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Select {
     /// Which.
@@ -274,9 +275,10 @@ pub struct Select {
 pub struct Outcome {
     /// Tasks it changed.
     pub moved: Vec<Moved>,
-    /// Running tasks that will be stopped by their worker.
+    /// Running tasks that will be stopped by their worker. One that somebody called off before counts as passed over,
+    /// and is named here again only if the filter asks for it by id.
     pub requested: Vec<TaskId>,
-    /// Tasks of the filter that are in no state to be changed so.
+    /// Tasks that the filter asks for by id and that are in no state to be changed so. Without ids: none.
     pub skipped: Vec<(TaskId, State)>,
 }
 
@@ -356,7 +358,8 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 
     // Workers
 
-    /// Opens the session `id`, which lives for `lease` after each heartbeat.
+    /// Opens the session `id`, which lives for `lease` after each heartbeat. One that lives already is kept alive; one
+    /// that has died and is still known stays dead, as its first heartbeat says.
     async fn open_session(
         &self,
         id: SessionId,
@@ -399,7 +402,8 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
     /// Tasks whose unique key is taken by now are skipped.
     async fn retry(&self, select: &Select) -> Result<Outcome>;
 
-    /// Forgets ended tasks, their results and their events' repair. Tasks that have not ended are skipped.
+    /// Forgets ended tasks, their results and their events' repair. Tasks that have not ended are skipped. What is
+    /// `moved` goes from its last state to the same.
     async fn remove(&self, select: &Select) -> Result<Outcome>;
 
     /// Holds a lane's tasks back from claims, or lets them go again.
@@ -410,23 +414,27 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 
     // Time. Any number of processes may call these at the same time; each call is bounded by `max`.
 
-    /// Makes scheduled tasks ready whose time has come.
+    /// Makes scheduled tasks ready whose time has come (the instant itself included).
     async fn promote(&self, max: usize) -> Result<Due>;
 
     /// Takes tasks away from dead sessions: they are ready again, the attempt does not count but the crash does; past
-    /// the budget of crashes they have failed. Never before a session's lease is over.
+    /// the budget of crashes they have failed; one that was to be cancelled is cancelled. Never before a session's lease
+    /// is over: at its last instant it lives.
     async fn reclaim(&self, max: usize) -> Result<Vec<Moved>>;
 
-    /// Ends tasks that have not started within their time to live.
+    /// Ends tasks that have not started within their time to live: no attempt of theirs counts (a released or reclaimed
+    /// first one does not) and the instant has come, or is over.
     async fn expire(&self, max: usize) -> Result<Vec<Moved>>;
 
-    /// Forgets ended tasks whose result's time to live is over; returns how many.
+    /// Forgets ended tasks whose result's time to live is over; returns how many. The id and a unique key that was still
+    /// taken for its window are free again.
     async fn purge(&self, max: usize) -> Result<usize>;
 
     // Schedules
 
     /// Creates or changes schedules. `version` 0 creates; any other must be the current one. Returns the new version, or
-    /// `None` where somebody else was faster or the name is taken.
+    /// `None` where somebody else was faster or the name is taken. Versions go up and none is given twice for a name,
+    /// also when the schedule was removed in between: an old [`Fire`] must not hit a new schedule.
     async fn put_schedules(&self, schedules: Vec<Schedule>) -> Result<Vec<Option<u64>>>;
 
     /// Removes schedules; tells for each whether it was there.
@@ -449,7 +457,7 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
     /// Tasks that fit, the newest arrival first, at most `max`; `before` is [`Page::next`] of the page before.
     async fn list(&self, filter: &Filter, before: Option<u64>, max: usize) -> Result<Page>;
 
-    /// How many tasks that fit stand in each state.
+    /// How many tasks that fit stand in each state; a state without any is left out.
     async fn count(&self, filter: &Filter) -> Result<Counts>;
 
     /// Ended tasks in the order of their end, those after `after` (end and id), at most `max`: what the event log is
