@@ -95,6 +95,8 @@ kinds! {
     WaitTimeout = "wait-timeout", exit 8;
     /// A store did not answer, or is not what is needed.
     Unavailable = "unavailable", exit 5;
+    /// The task succeeded, and its result is not where it was put.
+    Lost = "lost", exit 1;
     /// The host itself failed; the guest is not to blame.
     Host = "host", exit 1;
 }
