@@ -1,6 +1,7 @@
 //! Runs WebAssembly components under hard limits: typed values in, typed values and a bill out. Useful without a queue.
 //!
-//! ```no_run
+#![cfg_attr(feature = "engine", doc = "```no_run")]
+#![cfg_attr(not(feature = "engine"), doc = "```ignore")]
 //! use omniq_sandbox::{Call, Output, Sandbox, value};
 //!
 //! let sandbox = Sandbox::builder().open()?;
