@@ -90,6 +90,27 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// Too many instances of modules and components, those inside of others included.
+    #[error(
+        "the component makes more than {max} instances of modules and components when it starts; compose it of fewer"
+    )]
+    TooManyInstances {
+        /// The limit.
+        max: usize,
+    },
+    /// Too much to wire up between all instances.
+    #[error(
+        "the instances of the component have more than {max} imports, exports and functions together; compose it of fewer"
+    )]
+    TooManyItems {
+        /// The limit.
+        max: usize,
+    },
+    /// An instance of a component that it does not contain, whose size nobody knows beforehand.
+    #[error(
+        "the component instantiates a component that it is given or takes out of an instance; put that component into it"
+    )]
+    UnknownComponent,
     /// Too many exports.
     #[error("the component exports more than {max} functions and other items; split it")]
     TooManyExports {

@@ -23,13 +23,14 @@
 //! ```
 
 mod contract;
+mod count;
 mod docs;
 mod error;
 mod export;
 mod import;
 pub mod known;
 mod name;
-mod nearest;
+pub mod nearest;
 mod profile;
 mod read;
 #[cfg(test)]
@@ -58,6 +59,9 @@ pub struct Rules {
     pub profile: Profile,
     /// Its size in bytes. Default 32 MiB.
     pub max_bytes: usize,
+    /// The instances of core modules and components it may make when it starts, those inside of others included; a
+    /// component of a real toolchain makes four to forty. Default 1,000.
+    pub max_instances: usize,
     /// The functions it may export, and everything else that is no type. Default 1,000.
     pub max_functions: usize,
     /// How deep a type may nest; a plain `u32` is one level. Default 32, at most 100.
@@ -72,6 +76,7 @@ impl Default for Rules {
         Self {
             profile: Profile::Strict,
             max_bytes: 32 << 20,
+            max_instances: 1000,
             max_functions: 1000,
             max_type_depth: 32,
             max_type_nodes: 10_000,
@@ -201,7 +206,7 @@ fn read_all(
     hash: impl FnOnce() -> [u8; 32],
 ) -> Result<Inspection, Error> {
     let component =
-        read::read(bytes, rules.profile.features()).map_err(|failure| match failure {
+        read::read(bytes, rules.profile.features(), rules).map_err(|failure| match failure {
             Failure::Feature(missing) => explain_feature(bytes, rules, missing),
             Failure::Other(error) => error,
         })?;
@@ -228,7 +233,7 @@ fn read_all(
 /// Says where a component uses a feature that its profile lacks, if one of its signatures does.
 fn explain_feature(bytes: &[u8], rules: &Rules, missing: WasmFeatures) -> Error {
     // With more features on the types can be read, for the message alone; what fails now just makes it shorter.
-    let exports = read::read(bytes, profile::EXPLAINED)
+    let exports = read::read(bytes, profile::EXPLAINED, rules)
         .ok()
         .and_then(|component| export::read(&component, rules).ok())
         .unwrap_or_default();
@@ -241,6 +246,14 @@ fn explain_feature(bytes: &[u8], rules: &Rules, missing: WasmFeatures) -> Error 
         place: place.map(|place| place.text),
         in_full,
     }
+}
+
+/// Finds the function that `wanted` means among `names`, as [`Inspection::function`] does: for who has stored the names.
+///
+/// # Errors
+/// [`LookupError`] when there is none, or more than one; it lists what there is.
+pub fn find_function(wanted: &str, names: &[&FunctionName]) -> Result<usize, LookupError> {
+    name::find(wanted, names)
 }
 
 impl Inspection {

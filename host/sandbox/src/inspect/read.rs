@@ -7,13 +7,16 @@ use wasmparser::{
     KnownCustom, Parser, Payload, ProducersSectionReader, ValidPayload, Validator, WasmFeatures,
 };
 
-use super::Producers;
+use super::count::Counter;
 use super::error::{Error, shorten};
+use super::{Producers, Rules};
 
 /// Compositions add a level each; nobody has this many, and each one costs the validator memory.
 const MAX_NESTING: usize = 32;
 /// Each one costs the validator some ten microseconds however small it is. Components for Python have about twenty.
 const MAX_PARTS: usize = 1000;
+/// All that is to be wired up between instances, counted for each of them. Components for Python have some thousand.
+const MAX_ITEMS: usize = 200_000;
 /// The custom section in which the SDK keeps the documentation.
 const DOCS: &str = "omniq:task";
 /// All documentation together may have this many bytes; the rest is ignored.
@@ -59,7 +62,11 @@ impl From<wasmparser::Error> for Failure {
 }
 
 /// Reads and validates a component with these features.
-pub(super) fn read(bytes: &[u8], features: WasmFeatures) -> Result<Component<'_>, Failure> {
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    features: WasmFeatures,
+    rules: &Rules,
+) -> Result<Component<'a>, Failure> {
     check_header(bytes)?;
     let mut validator = Validator::new_with_features(features);
     let mut parser = Parser::new(0);
@@ -70,11 +77,13 @@ pub(super) fn read(bytes: &[u8], features: WasmFeatures) -> Result<Component<'_>
     let mut producers = Producers::default();
     let mut types = None;
     let (mut depth, mut parts) = (0, 0);
+    let mut counter = Counter::new(rules.max_instances, MAX_ITEMS);
     for payload in parser.parse_all(bytes) {
         let payload = payload?;
         if let ValidPayload::End(all) = validator.payload(&payload)? {
             types = Some(all);
         }
+        counter.read(&payload)?;
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 depth += 1;

@@ -265,3 +265,64 @@ fn documentation_is_bounded() {
     let deep = format!(r#"(@custom "omniq:task" "{}")"#, "[".repeat(100_000));
     assert_eq!(read(deep).notes.len(), 1);
 }
+
+/// Components in each other, each of which makes two instances of the one inside it, around a core instance.
+fn instances_in_instances(levels: usize) -> Vec<u8> {
+    let mut text = "(core module $m) (core instance (instantiate $m))".to_owned();
+    for _ in 0..levels {
+        text = format!(
+            "(component $c {text}) (instance (instantiate $c)) (instance (instantiate $c))"
+        );
+    }
+    binary(&[&text, ADD, r#"(export "add" (func $add))"#])
+}
+
+#[test]
+fn instances_of_instances_are_counted_before_anything_is_compiled() {
+    let bytes = instances_in_instances(23);
+    assert!(bytes.len() < 2048, "{} bytes that stand for {} instances", bytes.len(), 1 << 24);
+    let error = inspect(&bytes, &Rules::default()).unwrap_err();
+    assert_eq!(error, Error::TooManyInstances { max: 1000 });
+    // Two levels: 2 + 4 components, 4 core instances in them, and the one that adds.
+    let rules = |max_instances| Rules { max_instances, ..Rules::default() };
+    assert!(inspect(&instances_in_instances(2), &rules(11)).is_ok());
+    assert_eq!(
+        inspect(&instances_in_instances(2), &rules(10)),
+        Err(Error::TooManyInstances { max: 10 })
+    );
+}
+
+#[test]
+fn what_a_thousand_instances_wire_up_is_counted_as_well() {
+    let aliases = "(alias core export $i \"add\" (core func))".repeat(500);
+    let inner = format!("(component $c {ADD} {aliases})");
+    let parts =
+        [&inner, &"(instance (instantiate $c))".repeat(450), ADD, r#"(export "add" (func $add))"#];
+    assert_eq!(check(&parts), Err(Error::TooManyItems { max: 200_000 }));
+}
+
+#[test]
+fn a_component_has_its_size_under_every_name() {
+    let bomb = "(component $bomb (core module $m) (core instance (instantiate $m)))";
+    let many = |name: &str| format!("(instance (instantiate {name}))").repeat(600);
+    for use_it in [
+        many("$bomb"),
+        format!("(component $outer {}) (instance (instantiate $outer))", many("$bomb")),
+        format!(r#"(export $again "again" (component $bomb)) {}"#, many("$again")),
+    ] {
+        let parts = [bomb, &use_it, ADD, r#"(export "add" (func $add))"#];
+        assert_eq!(check(&parts), Err(Error::TooManyInstances { max: 1000 }), "{use_it:.80}");
+    }
+}
+
+#[test]
+fn a_component_that_could_be_any_is_not_instantiated() {
+    for body in [
+        r#"(component $outer (import "c" (component $c)) (instance (instantiate $c)))"#,
+        r#"(component $inner (component $c) (export "c" (component $c)))
+           (instance $i (instantiate $inner)) (alias export $i "c" (component $c)) (instance (instantiate $c))"#,
+    ] {
+        let message = refused(&[body, ADD, r#"(export "add" (func $add))"#]);
+        assert!(message.contains("given or takes out of an instance"), "{message}");
+    }
+}

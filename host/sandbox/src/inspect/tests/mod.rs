@@ -49,7 +49,7 @@ fn interface(name: &str, body: &str) -> Vec<u8> {
 
 /// The exports of a component, whatever it imports, with the features on that messages need.
 fn exports(binary: &[u8], rules: &Rules) -> Result<Exports, Error> {
-    match read::read(binary, profile::EXPLAINED) {
+    match read::read(binary, profile::EXPLAINED, rules) {
         Ok(component) => export::read(&component, rules),
         Err(Failure::Feature(feature)) => panic!("{feature:?} is off"),
         Err(Failure::Other(error)) => Err(error),
