@@ -6,8 +6,8 @@
 //! directories whenever they start, but it is remembered in case the guest fails.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use omniq_model::Kind;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
@@ -15,26 +15,48 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use self::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use super::State;
+use super::open::{Count, Counted, Held};
+use crate::grant::{DirGrant, Grants};
 use crate::inspect::Capability;
 use crate::limit::Stop;
 use crate::seam::Denials;
 
-/// Files and directories a guest may have open at once. Each is one of the process's file descriptors.
-const OPEN: usize = 256;
+/// Bytes of a path that are kept for messages. Paths grow as a guest goes from directory to directory.
+const PATH: usize = 1000;
 
 /// What is known of a guest's files beside what the engine keeps.
 #[derive(Debug)]
 pub(crate) struct Files {
     denials: Denials,
-    /// The path of each open descriptor, as the guest sees it.
-    paths: HashMap<u32, String>,
+    grants: Arc<Grants>,
+    open: Count,
+    descriptors: HashMap<u32, Known>,
+    /// The directories whose entries are being read.
+    listings: HashMap<u32, Held>,
     /// The guest looked for directories and there was none.
     found_nothing: bool,
 }
 
+/// What is known of an open descriptor.
+#[derive(Debug)]
+struct Known {
+    /// Its path as the guest sees it, at most [`PATH`] bytes of it.
+    path: String,
+    /// Whether the directory it was granted with may be changed.
+    writable: bool,
+    _held: Held,
+}
+
 impl Files {
-    pub fn new(denials: Denials) -> Self {
-        Self { denials, paths: HashMap::new(), found_nothing: false }
+    pub fn new(denials: Denials, grants: Arc<Grants>) -> Self {
+        Self {
+            denials,
+            grants,
+            open: Count::default(),
+            descriptors: HashMap::new(),
+            listings: HashMap::new(),
+            found_nothing: false,
+        }
     }
 
     /// Whether the guest looked for directories although none was granted.
@@ -43,39 +65,57 @@ impl Files {
     }
 
     fn path(&self, descriptor: &Resource<Descriptor>) -> &str {
-        self.paths.get(&descriptor.rep()).map_or("?", String::as_str)
+        self.descriptors.get(&descriptor.rep()).map_or("?", |known| &known.path)
     }
 
-    fn below(&self, directory: &Resource<Descriptor>, path: &str) -> String {
-        match path.starts_with('/') {
+    fn is_writable(&self, descriptor: &Resource<Descriptor>) -> bool {
+        self.descriptors.get(&descriptor.rep()).is_some_and(|known| known.writable)
+    }
+
+    fn target(&self, directory: &Resource<Descriptor>, path: &str) -> Target {
+        let mut full = match path.starts_with('/') {
             true => path.to_owned(),
             false => format!("{}/{path}", self.path(directory).trim_end_matches('/')),
-        }
+        };
+        full.truncate(full.floor_char_boundary(PATH));
+        Target { path: full, writable: self.is_writable(directory) }
+    }
+
+    fn itself(&self, descriptor: &Resource<Descriptor>) -> Target {
+        Target { path: self.path(descriptor).to_owned(), writable: self.is_writable(descriptor) }
     }
 
     /// Remembers what a descriptor stands for.
-    fn opened(&mut self, descriptor: &Resource<Descriptor>, path: String) -> Result<(), Stop> {
-        self.paths.insert(descriptor.rep(), path);
-        if self.paths.len() > OPEN {
-            let message = format!("the guest has more than {OPEN} files and directories open");
-            return Err(Stop::new(Kind::Handles, message));
-        }
+    fn opened(&mut self, descriptor: &Resource<Descriptor>, target: Target) -> Result<(), Stop> {
+        let Target { path, writable } = target;
+        let known = Known { path, writable, _held: self.open.one_more()? };
+        self.descriptors.insert(descriptor.rep(), known);
         Ok(())
     }
 
-    /// Notes a refusal of the engine.
-    fn noted<T>(&self, result: FsResult<T>, usage: Usage, path: &str) -> FsResult<T> {
+    /// Notes a refusal of the engine, and whether it was the way out of the directory that it refused.
+    fn noted<T>(&self, result: FsResult<T>, usage: Usage, target: &Target) -> FsResult<T> {
         if let Err(error) = &result
             && error.downcast_ref() == Some(&ErrorCode::NotPermitted)
         {
-            let verb = match usage {
-                Usage::Read => "read",
-                Usage::Write => "write",
+            let (verb, leads_out) = match usage {
+                // Everything inside may be read.
+                Usage::Read => ("read", true),
+                Usage::Write => ("write", target.writable),
             };
-            self.denials.note(Capability::Filesystem.name(), format!("{verb} {path}"));
+            let where_to = if leads_out { ", outside of what is granted" } else { "" };
+            let path = &target.path;
+            self.denials.note(Capability::Filesystem.name(), format!("{verb} {path}{where_to}"));
         }
         result
     }
+}
+
+/// What a function is about to touch.
+#[derive(Debug)]
+struct Target {
+    path: String,
+    writable: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -94,6 +134,18 @@ struct Data;
 
 impl HasData for Data {
     type Data<'a> = View<'a>;
+}
+
+impl View<'_> {
+    /// Counts an output stream that the engine has made.
+    fn counted_output(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let held = self.files.open.one_more().map_err(FsError::trap)?;
+        let stream = self.engine.table.delete(stream)?;
+        Ok(self.engine.table.push(Counted::output(stream, held))?)
+    }
 }
 
 impl State {
@@ -119,7 +171,10 @@ impl preopens::Host for View<'_> {
         let directories = preopens::Host::get_directories(&mut self.engine)?;
         self.files.found_nothing |= directories.is_empty();
         for (descriptor, path) in &directories {
-            self.files.opened(descriptor, path.clone())?;
+            // Where one path was granted twice, the engine gives both out: the stricter one is assumed.
+            let same = |dir: &&DirGrant| dir.guest == *path;
+            let writable = self.files.grants.dirs.iter().filter(same).all(|dir| dir.writable);
+            self.files.opened(descriptor, Target { path: path.clone(), writable })?;
         }
         Ok(directories)
     }
@@ -149,18 +204,18 @@ impl types::HostDescriptor for View<'_> {
         how: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<File> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let changes = how.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
             || flags.intersects(DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY);
         let opened = self.engine.open_at(directory, at, path, how, flags).await;
-        let opened =
-            self.files.noted(opened, if changes { Usage::Write } else { Usage::Read }, &full)?;
-        self.files.opened(&opened, full).map_err(FsError::trap)?;
+        let usage = if changes { Usage::Write } else { Usage::Read };
+        let opened = self.files.noted(opened, usage, &target)?;
+        self.files.opened(&opened, target).map_err(FsError::trap)?;
         Ok(opened)
     }
 
     fn drop(&mut self, file: File) -> wasmtime::Result<()> {
-        self.files.paths.remove(&file.rep());
+        self.files.descriptors.remove(&file.rep());
         types::HostDescriptor::drop(&mut self.engine, file)
     }
 
@@ -170,9 +225,9 @@ impl types::HostDescriptor for View<'_> {
         at: PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.stat_at(directory, at, path).await;
-        self.files.noted(result, Usage::Read, &full)
+        self.files.noted(result, Usage::Read, &target)
     }
 
     async fn metadata_hash_at(
@@ -181,15 +236,15 @@ impl types::HostDescriptor for View<'_> {
         at: PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.metadata_hash_at(directory, at, path).await;
-        self.files.noted(result, Usage::Read, &full)
+        self.files.noted(result, Usage::Read, &target)
     }
 
     async fn readlink_at(&mut self, directory: File, path: String) -> FsResult<String> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.readlink_at(directory, path).await;
-        self.files.noted(result, Usage::Read, &full)
+        self.files.noted(result, Usage::Read, &target)
     }
 
     async fn set_times_at(
@@ -200,33 +255,33 @@ impl types::HostDescriptor for View<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.set_times_at(directory, at, path, accessed, modified).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn create_directory_at(&mut self, directory: File, path: String) -> FsResult<()> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.create_directory_at(directory, path).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn remove_directory_at(&mut self, directory: File, path: String) -> FsResult<()> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.remove_directory_at(directory, path).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn unlink_file_at(&mut self, directory: File, path: String) -> FsResult<()> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.unlink_file_at(directory, path).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn symlink_at(&mut self, directory: File, to: String, path: String) -> FsResult<()> {
-        let full = self.files.below(&directory, &path);
+        let target = self.files.target(&directory, &path);
         let result = self.engine.symlink_at(directory, to, path).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn link_at(
@@ -237,9 +292,9 @@ impl types::HostDescriptor for View<'_> {
         new_directory: File,
         new_path: String,
     ) -> FsResult<()> {
-        let full = self.files.below(&new_directory, &new_path);
+        let target = self.files.target(&new_directory, &new_path);
         let result = self.engine.link_at(directory, at, path, new_directory, new_path).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn rename_at(
@@ -249,33 +304,35 @@ impl types::HostDescriptor for View<'_> {
         new_directory: File,
         new_path: String,
     ) -> FsResult<()> {
-        let full = self.files.below(&new_directory, &new_path);
+        let target = self.files.target(&new_directory, &new_path);
         let result = self.engine.rename_at(directory, path, new_directory, new_path).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn write(&mut self, file: File, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
-        let full = self.files.path(&file).to_owned();
+        let target = self.files.itself(&file);
         let result = self.engine.write(file, bytes, offset).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     fn write_via_stream(&mut self, file: File, offset: u64) -> FsResult<Resource<DynOutputStream>> {
-        let full = self.files.path(&file).to_owned();
+        let target = self.files.itself(&file);
         let result = self.engine.write_via_stream(file, offset);
-        self.files.noted(result, Usage::Write, &full)
+        let stream = self.files.noted(result, Usage::Write, &target)?;
+        self.counted_output(stream)
     }
 
     fn append_via_stream(&mut self, file: File) -> FsResult<Resource<DynOutputStream>> {
-        let full = self.files.path(&file).to_owned();
+        let target = self.files.itself(&file);
         let result = self.engine.append_via_stream(file);
-        self.files.noted(result, Usage::Write, &full)
+        let stream = self.files.noted(result, Usage::Write, &target)?;
+        self.counted_output(stream)
     }
 
     async fn set_size(&mut self, file: File, size: u64) -> FsResult<()> {
-        let full = self.files.path(&file).to_owned();
+        let target = self.files.itself(&file);
         let result = self.engine.set_size(file, size).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     async fn set_times(
@@ -284,15 +341,18 @@ impl types::HostDescriptor for View<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        let full = self.files.path(&file).to_owned();
+        let target = self.files.itself(&file);
         let result = self.engine.set_times(file, accessed, modified).await;
-        self.files.noted(result, Usage::Write, &full)
+        self.files.noted(result, Usage::Write, &target)
     }
 
     // What follows takes nothing that could be refused: the descriptor is open already.
 
     fn read_via_stream(&mut self, file: File, offset: u64) -> FsResult<Resource<DynInputStream>> {
-        self.engine.read_via_stream(file, offset)
+        let stream = self.engine.read_via_stream(file, offset)?;
+        let held = self.files.open.one_more().map_err(FsError::trap)?;
+        let stream = self.engine.table.delete(stream)?;
+        Ok(self.engine.table.push(Counted::input(stream, held))?)
     }
 
     async fn read(&mut self, file: File, length: u64, offset: u64) -> FsResult<(Vec<u8>, bool)> {
@@ -303,7 +363,11 @@ impl types::HostDescriptor for View<'_> {
         &mut self,
         directory: File,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
-        self.engine.read_directory(directory).await
+        // Its names are all read at once, and held until the guest drops them.
+        let held = self.files.open.one_more().map_err(FsError::trap)?;
+        let entries = self.engine.read_directory(directory).await?;
+        self.files.listings.insert(entries.rep(), held);
+        Ok(entries)
     }
 
     async fn advise(
@@ -354,6 +418,7 @@ impl types::HostDirectoryEntryStream for View<'_> {
     }
 
     fn drop(&mut self, entries: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.files.listings.remove(&entries.rep());
         types::HostDirectoryEntryStream::drop(&mut self.engine, entries)
     }
 }

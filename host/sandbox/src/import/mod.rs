@@ -10,6 +10,7 @@ pub mod logging;
 pub mod task;
 
 pub(crate) mod files;
+mod open;
 pub(crate) mod sockets;
 pub(crate) mod stdio;
 pub(crate) mod wasi;
@@ -41,6 +42,7 @@ pub(crate) struct State {
     pub wasi: Option<WasiCtx>,
     pub http: http::Http,
     pub files: files::Files,
+    pub keyvalue: keyvalue::Kept,
     pub sockets: sockets::Sockets,
     pub task: task::TaskState,
     pub stdout: stdio::Capture,
@@ -78,7 +80,8 @@ impl State {
             table,
             wasi,
             http: http::Http::new(Arc::clone(&grants), limits.http.clone(), denials.clone()),
-            files: files::Files::new(denials.clone()),
+            files: files::Files::new(denials.clone(), Arc::clone(&grants)),
+            keyvalue: keyvalue::Kept::default(),
             sockets: sockets::Sockets::new(denials),
             task: task::TaskState::new(task),
             limits,

@@ -30,8 +30,12 @@ pub use wit::types::{Denial, Payload};
 
 /// Bytes of a log line that are kept, its fields included.
 const LOG_LINE: usize = 16 << 10;
+/// What a field takes of a line beside its text, so that empty ones are not without end.
+const FIELD: usize = 16;
 /// Bytes of a cursor.
 const CURSOR: usize = 64 << 10;
+/// Bytes of a media type.
+const MEDIA_TYPE: usize = 255;
 
 /// Serves one attempt of a task.
 ///
@@ -167,8 +171,8 @@ impl TaskState {
         let fields: Vec<_> = fields
             .iter()
             .map_while(|(key, value)| {
-                (room > 0)
-                    .then(|| (cut(key, &mut room).to_owned(), cut(value, &mut room).to_owned()))
+                room = room.checked_sub(FIELD)?;
+                Some((cut(key, &mut room).to_owned(), cut(value, &mut room).to_owned()))
             })
             .collect();
         self.host.log(level, message, &fields);
@@ -181,6 +185,16 @@ fn cut<'a>(text: &'a str, room: &mut usize) -> &'a str {
     let end = text.floor_char_boundary(*room);
     *room -= end;
     &text[..end]
+}
+
+fn is_media_type(text: &str) -> bool {
+    text.len() <= MEDIA_TYPE && text.contains('/') && text.is_ascii()
+}
+
+fn no_media_type() -> Denial {
+    Denial::BadArgument(format!(
+        "a media type looks like `image/png`, in at most {MEDIA_TYPE} ASCII characters"
+    ))
 }
 
 struct Task;
@@ -246,11 +260,15 @@ impl wit::progress::Host for State {
     }
 
     fn heartbeat(&mut self, cursor: Option<Payload>) -> wasmtime::Result<Result<(), Denial>> {
-        if let Some(length) =
-            cursor.as_ref().map(|cursor| cursor.body.len()).filter(|length| *length > CURSOR)
-        {
-            let message = format!("the cursor has {length} bytes; the limit is {CURSOR}");
-            return Ok(Err(Denial::OverQuota(message)));
+        if let Some(Payload { media_type, body }) = &cursor {
+            let length = body.len();
+            if length > CURSOR {
+                let message = format!("the cursor has {length} bytes; the limit is {CURSOR}");
+                return Ok(Err(Denial::OverQuota(message)));
+            }
+            if !is_media_type(media_type) {
+                return Ok(Err(no_media_type()));
+            }
         }
         self.task.host.heartbeat(cursor);
         Ok(Ok(()))
@@ -283,14 +301,60 @@ impl wit::output::Host for State {
     }
 
     fn set_media_type(&mut self, media_type: String) -> wasmtime::Result<Result<(), Denial>> {
-        let plain = media_type.len() <= 255 && media_type.contains('/') && media_type.is_ascii();
-        if !plain {
-            let message = String::from(
-                "a media type looks like `image/png`, in at most 255 ASCII characters",
-            );
-            return Ok(Err(Denial::BadArgument(message)));
+        if !is_media_type(&media_type) {
+            return Ok(Err(no_media_type()));
         }
         self.task.host.media_type(&media_type);
         Ok(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps the fields of the last log line.
+    struct Listener(Arc<Mutex<Vec<(String, String)>>>, LocalTask);
+
+    impl TaskHost for Listener {
+        fn info(&self) -> Info {
+            self.1.info()
+        }
+        fn header(&self, name: &str) -> Option<String> {
+            self.1.header(name)
+        }
+        fn report(&mut self, done: u64, total: Option<u64>, note: Option<&str>) {
+            self.1.report(done, total, note);
+        }
+        fn heartbeat(&mut self, cursor: Option<Payload>) {
+            self.1.heartbeat(cursor);
+        }
+        fn last_cursor(&self) -> Option<Payload> {
+            self.1.last_cursor()
+        }
+        fn log(&mut self, _: Level, _: &str, fields: &[(String, String)]) {
+            *self.0.lock().unwrap() = fields.to_vec();
+        }
+        fn write(&mut self, bytes: &[u8]) -> Result<(), Denial> {
+            self.1.write(bytes)
+        }
+        fn media_type(&mut self, media_type: &str) {
+            self.1.media_type(media_type);
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_log_line_end_somewhere() {
+        let heard = Arc::default();
+        let mut task = TaskState::new(Box::new(Listener(Arc::clone(&heard), LocalTask::default())));
+        let mut fields_of = |message: &str, fields: &[(String, String)]| {
+            task.log(10, Level::Info, message, fields).unwrap();
+            heard.lock().unwrap().clone()
+        };
+        let few = [("id".to_owned(), "7".to_owned()), ("empty".to_owned(), String::new())];
+        assert_eq!(fields_of("all of it", &few), few);
+        let empty = vec![(String::new(), String::new()); 100_000];
+        assert_eq!(fields_of("", &empty).len(), LOG_LINE / FIELD);
+        assert_eq!(fields_of(&"x".repeat(LOG_LINE), &few), [], "the message leaves no room");
     }
 }

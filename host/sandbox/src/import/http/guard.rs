@@ -1,8 +1,9 @@
 //! Bounds on what a guest can make the host hold through `wasi:http/types`.
 //!
-//! The engine keeps methods, authorities and header maps for a guest that never sends anything, and bounds neither how
-//! long they are nor how many; ten thousand requests with a 16 MB method each would be 160 GB. So the few functions that
-//! take such things in are replaced by ones that look first, and the one that sends fills in a path where there is none.
+//! The engine keeps methods, authorities, paths and header maps for a guest that never sends anything, and hardly bounds
+//! how long they are and how many; ten thousand requests with a 16 MB method each would be 160 GB. So the few functions
+//! that take such things in are replaced by ones that look first, and the one that sends fills in a path where there is
+//! none.
 
 use omniq_model::Kind;
 use wasmtime::StoreContextMut;
@@ -86,6 +87,19 @@ fn link_types(mut types: LinkerInstance<'_, State>) -> wasmtime::Result<()> {
             match &authority {
                 Some(authority) if authority.len() > TOKEN => Ok((Err(()),)),
                 _ => Ok((view.set_authority(request, authority)?,)),
+            }
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |mut store: StoreContextMut<'_, State>,
+         (request, path): (Resource<Request>, Option<String>)| {
+            let state = store.data_mut();
+            let most = state.http.gate.limits.url;
+            let mut view = state.http(TYPES);
+            match &path {
+                Some(path) if path.len() > most => Ok((Err(()),)),
+                _ => Ok((view.set_path_with_query(request, path)?,)),
             }
         },
     )

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use wasmtime_wasi::async_trait;
 
 pub use self::memory::{BucketLimits, MemoryBucket};
-pub(crate) use self::serve::link;
+pub(crate) use self::serve::{Kept, link};
 
 /// The buckets a guest may open, by name. Cheap to clone; clones give access to the same values.
 #[derive(Debug, Clone, Default)]

@@ -37,6 +37,32 @@ const BATCH: usize = 16 << 20;
 /// Numbers one handle may hand out for places in the list of keys.
 const CURSORS: usize = 1000;
 
+/// Bytes of keys and values that all handles of one guest may hold together.
+const KEPT: usize = 16 << 20;
+
+/// What the handles of one guest hold: a handle is small, and ten thousand of them may be had.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    bytes: usize,
+}
+
+impl Kept {
+    fn add(&mut self, bytes: usize) -> Result<(), BucketError> {
+        let sum = self.bytes.saturating_add(bytes);
+        if sum > KEPT {
+            return Err(BucketError(format!(
+                "open handles would hold {sum} bytes of keys and values; the limit is {KEPT}: drop some first"
+            )));
+        }
+        self.bytes = sum;
+        Ok(())
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 /// A bucket that a guest has open.
 #[derive(Debug)]
 pub struct Open {
@@ -51,6 +77,12 @@ pub struct Cas {
     bucket: Arc<dyn Bucket>,
     key: String,
     expected: Option<Vec<u8>>,
+}
+
+impl Cas {
+    fn size(&self) -> usize {
+        self.key.len() + self.expected.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// Why a function gives the guest an error, or ends it.
@@ -90,6 +122,17 @@ impl State {
     fn bucket(&self, handle: &Handle) -> Answer<Arc<dyn Bucket>> {
         Ok(Arc::clone(&self.table.get(handle)?.bucket))
     }
+
+    fn hold(&mut self, cas: Cas) -> Answer<Resource<Cas>> {
+        self.keyvalue.add(cas.size())?;
+        Ok(self.table.push(cas)?)
+    }
+
+    fn let_go(&mut self, cas: Resource<Cas>) -> Result<Cas, ResourceTableError> {
+        let cas = self.table.delete(cas)?;
+        self.keyvalue.release(cas.size());
+        Ok(cas)
+    }
 }
 
 /// A place in the list of keys, as a draft writes it.
@@ -98,7 +141,7 @@ trait Cursor: Sized {
     fn key(self, open: &Open) -> Answer<String>;
 
     /// The place behind that key.
-    fn behind(key: &str, open: &mut Open) -> Answer<Self>;
+    fn behind(key: &str, open: &mut Open, kept: &mut Kept) -> Answer<Self>;
 }
 
 impl Cursor for u64 {
@@ -107,7 +150,7 @@ impl Cursor for u64 {
         key.cloned().ok_or_else(|| Refusal::Other(format!("`{self}` is no cursor of this bucket")))
     }
 
-    fn behind(key: &str, open: &mut Open) -> Answer<Self> {
+    fn behind(key: &str, open: &mut Open, kept: &mut Kept) -> Answer<Self> {
         let place =
             open.cursors.iter().position(|known| known == key).unwrap_or(open.cursors.len());
         if place == CURSORS {
@@ -117,6 +160,7 @@ impl Cursor for u64 {
             ));
         }
         if place == open.cursors.len() {
+            kept.add(key.len())?;
             open.cursors.push(key.to_owned());
         }
         Ok(place as u64)
@@ -128,7 +172,7 @@ impl Cursor for String {
         Ok(self)
     }
 
-    fn behind(key: &str, _: &mut Open) -> Answer<Self> {
+    fn behind(key: &str, _: &mut Open, _: &mut Kept) -> Answer<Self> {
         Ok(key.to_owned())
     }
 }
@@ -225,12 +269,14 @@ macro_rules! serve_draft {
                 let keys = bucket.keys(after.as_deref(), PAGE).await?;
                 let open = self.table.get_mut(&handle)?;
                 let last = keys.last().filter(|_| keys.len() == PAGE);
-                let cursor = last.map(|last| Cursor::behind(last, open)).transpose()?;
+                let cursor =
+                    last.map(|last| Cursor::behind(last, open, &mut self.keyvalue)).transpose()?;
                 Ok($draft::wasi::keyvalue::store::KeyResponse { keys, cursor })
             }
 
             async fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
-                self.table.delete(handle)?;
+                let open = self.table.delete(handle)?;
+                self.keyvalue.release(open.cursors.iter().map(String::len).sum());
                 Ok(())
             }
         }
@@ -261,17 +307,20 @@ impl draft2::wasi::keyvalue::atomics::Host for State {
         cas: Resource<Cas>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), CasError>> {
-        let Cas { bucket, key, expected } = self.table.delete(cas)?;
-        let swapped = match bucket.swap(&key, expected.as_deref(), value).await {
+        use draft2::wasi::keyvalue::store::Host;
+        let Cas { bucket, key, expected } = self.let_go(cas)?;
+        let now = match bucket.swap(&key, expected.as_deref(), value).await {
             Ok(true) => return Ok(Ok(())),
             Ok(false) => bucket.get(&key).await,
             Err(error) => Err(error),
         };
-        Ok(Err(match swapped {
-            Ok(expected) => CasError::CasFailed(self.table.push(Cas { bucket, key, expected })?),
-            Err(error) => {
-                CasError::StoreError(draft2::wasi::keyvalue::store::Error::Other(error.0))
-            }
+        let next = match now {
+            Ok(expected) => self.hold(Cas { bucket, key, expected }),
+            Err(error) => Err(error.into()),
+        };
+        Ok(Err(match next {
+            Ok(cas) => CasError::CasFailed(cas),
+            Err(refusal) => CasError::StoreError(self.convert_error(refusal)?),
         }))
     }
 }
@@ -280,7 +329,7 @@ impl draft2::wasi::keyvalue::atomics::HostCas for State {
     async fn new(&mut self, handle: Handle, key: String) -> Answer<Resource<Cas>> {
         let bucket = self.bucket(&handle)?;
         let expected = bucket.get(&key).await?;
-        Ok(self.table.push(Cas { bucket, key, expected })?)
+        self.hold(Cas { bucket, key, expected })
     }
 
     async fn current(&mut self, cas: Resource<Cas>) -> Answer<Option<Vec<u8>>> {
@@ -288,7 +337,7 @@ impl draft2::wasi::keyvalue::atomics::HostCas for State {
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
-        self.table.delete(cas)?;
+        self.let_go(cas)?;
         Ok(())
     }
 }

@@ -37,6 +37,8 @@ fn http_guest(body: &str) -> Vec<u8> {
              (func (param "self" (borrow $request)) (param "scheme" (option $scheme)) (result (result))))
            (export "[method]outgoing-request.set-authority"
              (func (param "self" (borrow $request)) (param "authority" (option string)) (result (result))))
+           (export "[method]outgoing-request.set-path-with-query"
+             (func (param "self" (borrow $request)) (param "path-with-query" (option string)) (result (result))))
            (export "[method]incoming-response.status" (func (param "self" (borrow $response)) (result u16)))
            (export "[method]future-incoming-response.subscribe"
              (func (param "self" (borrow $future)) (result (own $pollable))))
@@ -73,6 +75,11 @@ fn http_guest(body: &str) -> Vec<u8> {
         (
             "authority",
             "$wasi-http-types \"[method]outgoing-request.set-authority\"",
+            "(param i32 i32 i32 i32) (result i32)",
+        ),
+        (
+            "path",
+            "$wasi-http-types \"[method]outgoing-request.set-path-with-query\"",
             "(param i32 i32 i32 i32) (result i32)",
         ),
         (
@@ -158,6 +165,19 @@ fn parts_of_requests_that_are_never_sent_are_bounded() {
                    (i32.mul (i32.const 2)
                      (call $authority (local.get $request) (i32.const 1) (i32.const 0) (i32.const {length})))))"#,
             data = data(&"a".repeat(length))
+        ));
+        assert_eq!(run_to_end(&guest, Call::default()).0, refused, "{length}");
+    }
+}
+
+#[test]
+fn paths_that_are_never_sent_are_no_longer_than_those_that_are() {
+    for (length, refused) in [(8192, 0), (8193, 1)] {
+        let guest = http_guest(&format!(
+            r#"{data}
+               (func (export "run") (result i32)
+                 (call $path (call $request (call $fields)) (i32.const 1) (i32.const 0) (i32.const {length})))"#,
+            data = data(&format!("/{}", "a".repeat(length - 1)))
         ));
         assert_eq!(run_to_end(&guest, Call::default()).0, refused, "{length}");
     }

@@ -77,7 +77,7 @@ fn bucket_guest(draft: &str, name: &str, body: &str) -> Vec<u8> {
     let body = format!(
         r#"{data}
            (func (export "run") (result i32)
-             (local $bucket i32)
+             (local $bucket i32) (local $made i32)
              (call $open (i32.const 0) (i32.const {length}) (i32.const 1024))
              (if (i32.load8_u (i32.const 1024))
                (then (return (i32.add (i32.const 1000) (i32.load8_u (i32.const 1028))))))
@@ -182,4 +182,27 @@ fn a_swap_fails_once_when_the_value_changed() {
     let buckets = Buckets::new().with("k", MemoryBucket::default());
     let grants = Grants { keyvalue: Some(Arc::new(buckets)), ..Grants::default() };
     assert_eq!(run_to_end(&guest, granting(grants)), (0, Vec::new()));
+}
+
+#[test]
+fn what_handles_for_swaps_hold_is_bounded_and_given_back() {
+    // Keys of 200 000 bytes: 83 of them fit into 16 MiB. What one swap gives back is room for one more.
+    let guest = bucket_guest(
+        "draft2",
+        "k",
+        r#"(block $full
+             (loop $again
+               (call $cas (local.get $bucket) (i32.const 60000) (i32.const 200000) (i32.const 2048))
+               (br_if $full (i32.load8_u (i32.const 2048)))
+               (local.set $made (i32.add (local.get $made) (i32.const 1)))
+               (i32.store (i32.const 2112) (i32.load (i32.const 2052)))
+               (br_if $again (i32.lt_u (local.get $made) (i32.const 1000)))))
+           (call $swap (i32.load (i32.const 2112)) (i32.const 0) (i32.const 0) (i32.const 2080))
+           (call $cas (local.get $bucket) (i32.const 60000) (i32.const 200000) (i32.const 2048))
+           (if (i32.load8_u (i32.const 2048)) (then unreachable))
+           (local.get $made)"#,
+    );
+    let buckets = Buckets::new().with("k", MemoryBucket::default());
+    let grants = Grants { keyvalue: Some(Arc::new(buckets)), ..Grants::default() };
+    assert_eq!(run_to_end(&guest, granting(grants)), (83, Vec::new()));
 }

@@ -95,7 +95,7 @@ const BUCKET: Needed = taken(
        (type $e (variant (case "no-such-store") (case "access-denied") (case "other" string)))
        (export "error" (type (eq $e)))"#,
 );
-const PAYLOAD: Needed = taken(
+pub(super) const PAYLOAD: Needed = taken(
     "omniq:task/types",
     &["payload", "denial"],
     r#"(type $p (record (field "media-type" string) (field "body" (list u8))))

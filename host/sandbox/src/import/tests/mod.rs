@@ -6,6 +6,7 @@ mod keyvalue;
 mod linked;
 mod settings;
 mod sockets;
+mod task;
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +21,7 @@ fn binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A host function that a guest calls: how it is reached in the component, and its core type.
+/// A host function that a guest calls: how it is reached in the component, or `drop` and a resource, and its core type.
 struct Host<'a> {
     name: &'a str,
     func: &'a str,
@@ -32,6 +33,9 @@ struct Host<'a> {
 fn guest(imports: &str, hosts: &[Host<'_>], body: &str) -> Vec<u8> {
     let lowered = |host: &Host<'_>| {
         let Host { name, func, .. } = host;
+        if let Some(resource) = func.strip_prefix("drop ") {
+            return format!("(core func ${name} (canon resource.drop {resource}))\n");
+        }
         format!(
             "(core func ${name} (canon lower (func {func}) (memory (core memory $libc \"memory\"))
                (realloc (core func $libc \"realloc\"))))\n"
