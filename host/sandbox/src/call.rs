@@ -83,6 +83,8 @@ pub(crate) struct Target<'a> {
     pub engine: &'a Engine,
     pub pre: &'a InstancePre<State>,
     pub imports_wasi: bool,
+    /// Elements that all tables together can have, whatever the limits say.
+    pub most_table_elements: u64,
     pub entry: Entry<'a>,
     /// What a command is started with.
     pub command: Option<Command>,
@@ -143,10 +145,11 @@ enum Execution {
 
 fn open(
     target: &mut Target<'_>,
-    call: Call,
+    mut call: Call,
     meter: &Arc<Meter>,
     execution: Execution,
 ) -> Result<Store<State>, Failure> {
+    call.limits.table_elements = call.limits.table_elements.min(target.most_table_elements);
     let limits = call.limits.clone();
     let state = State::new(call, target.command.take(), Arc::clone(meter), target.imports_wasi)
         .map_err(|error| Failure::new(error.kind(), error.to_string()))?;

@@ -28,6 +28,11 @@ const KEEP_MEMORY: usize = 2 << 20;
 const KEEP_TABLE: usize = 64 << 10;
 const KEEP_STACK: usize = 64 << 10;
 
+/// Elements that the tables of a guest in a pool may have; each is a part of a slot that is set aside beforehand.
+pub(crate) const POOLED_TABLE_ELEMENTS: usize = 200_000;
+/// More than any module has.
+const MANY: u32 = 10_000;
+
 /// Where instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocation {
@@ -80,14 +85,12 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_core_instances(instances.saturating_mul(4).max(400))
         .total_memories(instances.saturating_mul(2).max(16))
         .total_tables(instances.saturating_mul(3).max(400))
-        .max_memories_per_component(16)
-        .max_tables_per_component(64)
-        .max_core_instances_per_component(200)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
-        .max_tables_per_module(16)
-        .max_memories_per_module(16)
-        .table_elements(200_000)
+        // How many of them one component may have is up to the limits of each call.
+        .max_tables_per_module(MANY)
+        .max_memories_per_module(MANY)
+        .table_elements(POOLED_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_MEMORY)
         .table_keep_resident(KEEP_TABLE)
         .async_stack_keep_resident(KEEP_STACK)

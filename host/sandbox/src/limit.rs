@@ -26,7 +26,7 @@ pub struct Limits {
     pub cpu: Duration,
     /// Bytes of all linear memories together, garbage-collected heaps included. Default 256 MiB.
     pub memory: u64,
-    /// Elements of all tables together. Default 200 000.
+    /// Elements of all tables together. Default 200 000, which is also the most there can be in a pool.
     pub table_elements: u64,
     /// Core instances a component may be made of. Default 200.
     pub instances: u32,
@@ -187,7 +187,9 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // In a pool the maximum may be that of the slot, which the limit knows as well: beyond both, the limit is named.
+        let fits = desired as u64 <= self.elements.limit;
+        if fits && maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         Ok(self.elements.grow(current, desired))

@@ -477,6 +477,10 @@ impl Module {
             engine: &self.sandbox.0.engine,
             pre: &self.loaded.pre,
             imports_wasi: self.loaded.imports_wasi,
+            most_table_elements: match self.sandbox.0.allocation {
+                Allocation::Pooled { .. } => engine::POOLED_TABLE_ELEMENTS as u64,
+                Allocation::OnDemand => u64::MAX,
+            },
             entry,
             command: None,
         }

@@ -2,12 +2,27 @@
 
 use std::sync::OnceLock;
 
-use omniq_sandbox::{Call, Function, Limits, Outcome, Profile, Sandbox};
+use omniq_model::Kind;
+use omniq_sandbox::{Allocation, Call, Function, Limits, Outcome, Profile, Sandbox};
 
-/// The sandbox every test uses: slots on demand, nothing cached.
+/// The sandbox most tests use: memory on demand, nothing cached.
 pub fn sandbox() -> &'static Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
     SANDBOX.get_or_init(|| Sandbox::builder().open().expect("the engine runs here"))
+}
+
+/// The same with a pool, as a worker has it.
+pub fn pooled() -> &'static Sandbox {
+    static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
+    SANDBOX.get_or_init(|| pool(8))
+}
+
+/// A pool of its own for a test.
+pub fn pool(instances: u32) -> Sandbox {
+    let allocation = Allocation::Pooled { instances };
+    let sandbox = Sandbox::builder().allocation(allocation).open().expect("the engine runs here");
+    assert_eq!(sandbox.allocation(), allocation, "this machine has room for it");
+    sandbox
 }
 
 /// The same in the full profile.
@@ -42,12 +57,8 @@ pub fn plain(body: &str, func: &str) -> Vec<u8> {
     ))
 }
 
-pub fn function(bytes: &[u8]) -> Function {
-    sandbox()
-        .load(bytes)
-        .expect("the guest loads")
-        .function("run")
-        .expect("the guest exports `run`")
+pub fn function(sandbox: &Sandbox, bytes: &[u8]) -> Function {
+    sandbox.load(bytes).expect("the guest loads").function("run").expect("the guest exports `run`")
 }
 
 /// Calls `run` without arguments.
@@ -55,15 +66,23 @@ pub fn run(bytes: &[u8], limits: Limits) -> Outcome {
     run_with(bytes, b"\x80", limits)
 }
 
-/// Calls `run` with arguments in CBOR, once on each path: both must end the same way.
+/// Calls `run` with arguments in CBOR, on each path and wherever memory may come from: all must end the same way.
 pub fn run_with(bytes: &[u8], args: &[u8], limits: Limits) -> Outcome {
-    let function = function(bytes);
     let call = || Call { limits: limits.clone(), ..call() };
-    let blocking = function.call_blocking(args, call());
-    let suspended = block_on(function.call(args, call()));
     let kind = |outcome: &Outcome| outcome.result.as_ref().map_err(|failure| failure.kind).cloned();
-    assert_eq!(kind(&blocking), kind(&suspended), "on a thread and on a fiber");
-    blocking
+    let [on_demand, pooled] = [sandbox(), pooled()].map(|sandbox| {
+        let function = function(sandbox, bytes);
+        let blocking = function.call_blocking(args, call());
+        let suspended = block_on(function.call(args, call()));
+        assert_eq!(kind(&blocking), kind(&suspended), "on a thread and on a fiber");
+        blocking
+    });
+    assert_eq!(kind(&on_demand), kind(&pooled), "on demand and in a pool");
+    if !matches!(kind(&pooled), Err(Kind::Timeout | Kind::Cpu)) {
+        assert_eq!(on_demand.usage.fuel, pooled.usage.fuel, "on demand and in a pool");
+    }
+    assert_eq!(on_demand.usage.peak_memory, pooled.usage.peak_memory, "on demand and in a pool");
+    pooled
 }
 
 /// A call with the defaults.

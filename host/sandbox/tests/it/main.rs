@@ -4,3 +4,4 @@ mod hostile;
 mod kit;
 mod limits;
 mod outcomes;
+mod pool;

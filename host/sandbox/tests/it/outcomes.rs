@@ -2,9 +2,9 @@
 
 use omniq_model::Kind;
 use omniq_model::wit::Type;
-use omniq_sandbox::{Admission, Allocation, Call, Command, Limits, Output, Sandbox};
+use omniq_sandbox::{Admission, Call, Command, Limits, Output};
 
-use crate::kit::{block_on, call, component, full, plain, run, run_with, sandbox};
+use crate::kit::{block_on, call, component, full, plain, pool, run, run_with, sandbox};
 use crate::limits::sleeper;
 
 const DIVIDE: &str = "
@@ -147,9 +147,7 @@ fn an_async_function_needs_the_full_profile() {
 
 #[test]
 fn a_full_pool_makes_callers_wait_or_refuses_them() {
-    let pool =
-        Sandbox::builder().allocation(Allocation::Pooled { instances: 2 }).open().expect("opens");
-    assert_eq!(pool.allocation(), Allocation::Pooled { instances: 2 });
+    let pool = pool(2);
     let asleep = pool.load(&sleeper()).expect("loads").function("run").expect("is there");
     let quick = pool
         .load(&plain("(func (export \"run\"))", ""))
