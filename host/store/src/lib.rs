@@ -7,6 +7,7 @@
 
 pub mod clock;
 mod error;
+pub mod failpoint;
 pub mod traits;
 
 pub use clock::{Clock, ManualClock, SystemClock};
