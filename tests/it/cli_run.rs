@@ -1,8 +1,12 @@
 //! `omniq run`: arguments in every form, results in every form, and every way a run can end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -283,6 +287,83 @@ fn a_task_tells_what_it_does() {
     assert_eq!(Omniq::run("task work --output").arg(output).says(), "7\n");
     assert_eq!(fs::read(&path).unwrap(), b"rowsdone");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "and nothing else is left");
+}
+
+/// Runs `task work` with its output going to `path`, and gives what it wrote to stdout.
+#[track_caller]
+fn works(path: &Path) -> String {
+    Omniq::run("task work --output").arg(path).says()
+}
+
+#[test]
+fn output_keeps_what_stands_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+
+    fs::write(path("old"), "old").unwrap();
+    fs::set_permissions(path("old"), fs::Permissions::from_mode(0o604)).unwrap();
+    symlink("old", path("link")).unwrap();
+    works(&path("link"));
+    assert!(fs::symlink_metadata(path("link")).unwrap().is_symlink());
+    assert_eq!(fs::read(path("old")).unwrap(), b"rowsdone");
+    assert_eq!(fs::metadata(path("old")).unwrap().permissions().mode() & 0o777, 0o604);
+
+    // The reader comes first and waits for whoever writes.
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let pipe = path("pipe");
+    let reader = thread::spawn(move || fs::read(pipe).unwrap());
+    works(&path("pipe"));
+    assert_eq!(reader.join().unwrap(), b"rowsdone");
+    assert!(fs::symlink_metadata(path("pipe")).unwrap().file_type().is_fifo());
+
+    works(Path::new("/dev/null"));
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn output_to_stdout_comes_before_the_result() {
+    assert_eq!(works(Path::new("/dev/stdout")), "rowsdone7\n", "a pipe");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("both");
+    let mut command = Omniq::run("task work --output /dev/stdout").into_command();
+    let status = command.stdout(File::create(&path).unwrap()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(fs::read(&path).unwrap(), b"rowsdone7\n", "a file");
+}
+
+#[test]
+fn a_stdin_that_stays_open_holds_nothing_up_for_longer_than_the_timeout() {
+    for words in ["echo --timeout 200ms", "jobs length content=@- --timeout 200ms"] {
+        let started = Instant::now();
+        let mut command = Omniq::run(words).in_json().into_command();
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // Open until the run has ended.
+        let stdin = child.stdin.take();
+        let ended: Ended = child.wait_with_output().unwrap().into();
+        drop(stdin);
+        assert_eq!(ended.code, 10, "{words}: {}", ended.stderr);
+        assert_eq!(ended.error()["kind"], "timeout");
+        assert!(ended.stderr.contains("stdin did not end within 200ms"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("< /dev/null"), "{}", ended.stderr);
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn a_component_of_a_million_instances_is_refused_at_once() {
+    let mut text = String::from("(core module $m) (core instance (instantiate $m))");
+    for _ in 0..23 {
+        text = format!(
+            "(component $c {text}) (instance (instantiate $c)) (instance (instantiate $c))"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bomb.wat");
+    fs::write(&file, format!("(component {text})")).unwrap();
+    let run = || Omniq::new(["run", file.to_str().unwrap(), "f"]);
+    let started = Instant::now();
+    fails(run, 13, "invalid-component", "more than 1000 instances");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! capability with its grant and without.
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::support::built::component;
 use crate::support::omniq::{Ended, Omniq};
@@ -265,6 +267,46 @@ fn files_need_a_grant() {
     let ended =
         run("noisy", &["--grant-dir", &read_only, "--", "read", "/in/../../etc/hostname"]).end();
     assert_ne!(ended.code, 0, "{}", ended.stderr);
+}
+
+/// Who opens it waits for the other end, in a thread of the host that nothing can interrupt.
+#[test]
+fn a_pipe_in_a_granted_directory_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().expect("runs");
+    assert!(made.success());
+    let grant = format!("{path}:/in");
+    let started = Instant::now();
+    let ended =
+        run("noisy", &["--timeout", "300ms", "--grant-dir", &grant, "--", "read", "/in/pipe"])
+            .in_json()
+            .end();
+    assert_eq!(ended.code, 10, "{}", ended.stderr);
+    assert_eq!(ended.error()["kind"], "timeout");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn the_way_out_of_a_directory_is_told_from_what_it_does_not_allow() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let grant = format!("{}:/in:rw", folder.path().to_str().expect("UTF-8"));
+    let ended = run("noisy", &["--grant-dir", &grant, "--", "write", "/in/../x", "bye"]).end();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("outside of what is granted"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: give it a directory with all"), "{}", ended.stderr);
+}
+
+#[test]
+fn too_many_values_are_not_a_matter_of_bytes() {
+    let numbers = format!("[[{}]]", vec!["1"; 1_000_001].join(","));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, numbers).expect("writes");
+    let args = format!("@{}", file.path().to_str().expect("UTF-8"));
+    let ended = run("every-type", &["echo-numbers", "--args", &args]).end();
+    assert_eq!(ended.code, 10, "{}", ended.stderr);
+    assert!(ended.stderr.contains("1000000 values"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: this limit is fixed"), "{}", ended.stderr);
 }
 
 #[test]

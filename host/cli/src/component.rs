@@ -4,11 +4,15 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use omniq_model::Kind;
 use omniq_sandbox::inspect::{self, Inspected, Inspection, Rules, text};
 
+use crate::option::quantity::Span;
 use crate::output::problem::Problem;
 
 /// A component and what it says about itself.
@@ -87,6 +91,24 @@ fn read_file(path: &Path, rules: &Rules) -> Result<Vec<u8>, Problem> {
 fn read_stdin(max: usize) -> Result<Vec<u8>, Problem> {
     let bytes = read_bounded(io::stdin().lock(), max.max(text::MAX_TEXT_BYTES), 0);
     Ok(bytes.context("stdin cannot be read")?)
+}
+
+/// Reads stdin as [`read_bounded`] does, and gives it up when it has not ended after `patience`.
+///
+/// # Errors
+/// As stdin's; [`ErrorKind::TimedOut`] if it does not end.
+pub fn read_stdin_within(max: usize, patience: Duration) -> io::Result<Vec<u8>> {
+    let (read, ended) = mpsc::sync_channel(1);
+    let reader = move || {
+        // Nobody listens any more if it took too long.
+        let _ = read.send(read_bounded(io::stdin().lock(), max, 0));
+    };
+    // Nothing can end a read that waits but the end of the process, which is near when it is given up.
+    thread::Builder::new().name(String::from("omniq-stdin")).spawn(reader)?;
+    ended.recv_timeout(patience).unwrap_or_else(|_| {
+        let shown = Span(patience);
+        Err(io::Error::new(ErrorKind::TimedOut, format!("stdin did not end within {shown}")))
+    })
 }
 
 /// Reads to the end, or one byte further than `max`, which is enough to see that it is too much.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use omniq_model::Kind;
@@ -11,7 +12,7 @@ use omniq_sandbox::inspect::Function;
 use omniq_sandbox::value::{self, Bounds, args};
 use omniq_sandbox::{Command, Inspection};
 
-use crate::component::{Component, is_stdin, read_bounded};
+use crate::component::{Component, is_stdin, read_bounded, read_stdin_within};
 use crate::output::problem::{Problem, chain};
 
 /// What was asked for, as it stands on the command line.
@@ -31,6 +32,8 @@ pub struct Request {
     pub cbor: Option<PathBuf>,
     /// Bytes that arguments and stdin may have.
     pub max_bytes: u64,
+    /// How long stdin is waited for.
+    pub timeout: Duration,
     /// Whether stdin is used up already.
     pub stdin_is_taken: bool,
 }
@@ -86,15 +89,16 @@ fn function(name: &str, request: &Request, inspection: &Inspection) -> Result<Jo
 fn arguments(name: &str, signature: &Signature, request: &Request) -> Result<Vec<u8>, Problem> {
     let max = usize::try_from(request.max_bytes).unwrap_or(usize::MAX);
     let bounds = Bounds::with_bytes(max);
-    let mut read = |name: &str| read_argument(Path::new(name), max, request.stdin_is_taken);
+    let mut read = |name: &str| read_argument(Path::new(name), max, request);
     let read_whole = |path: &Path| {
-        read_argument(path, max, request.stdin_is_taken).map_err(|error| {
-            let kind =
-                if error.kind() == ErrorKind::NotFound { Kind::NotFound } else { Kind::Usage };
-            Problem::new(
-                kind,
-                format!("the arguments cannot be read from `{}`: {error}", path.display()),
-            )
+        read_argument(path, max, request).map_err(|error| {
+            let message =
+                format!("the arguments cannot be read from `{}`: {error}", path.display());
+            match error.kind() {
+                ErrorKind::NotFound => Problem::new(Kind::NotFound, message),
+                ErrorKind::TimedOut => Problem::new(Kind::Timeout, message).hint(STDIN_IS_OPEN),
+                _ => Problem::new(Kind::Usage, message),
+            }
         })
     };
     let result = if let Some(json) = &request.json {
@@ -120,20 +124,30 @@ fn refused(error: &value::Error, name: &str, signature: &Signature) -> Problem {
             let start = format!("the function is `{name}{signature}`");
             problem.hint(types.fold(start, |text, ty| text + "\n      " + &ty))
         }
-        Kind::ArgsTooLarge => problem.hint("raise the limit with `--max-args`"),
+        Kind::ArgsTooLarge if error.is_too_many_bytes() => {
+            problem.hint("raise the limit with `--max-args`")
+        }
+        Kind::ArgsTooLarge => {
+            problem.hint("this limit is fixed: pass less in one call, or bulk data as bytes")
+        }
+        Kind::Timeout => problem.hint(STDIN_IS_OPEN),
         _ => problem,
     }
 }
 
+/// What to do about a stdin that nobody closes.
+const STDIN_IS_OPEN: &str =
+    "close stdin (`< /dev/null`) if nothing is to be read, or wait longer with `--timeout`";
+
 /// Reads a file that an argument names, `-` being stdin, and a byte more than `max` of it at most.
-fn read_argument(path: &Path, max: usize, stdin_is_taken: bool) -> io::Result<Vec<u8>> {
+fn read_argument(path: &Path, max: usize, request: &Request) -> io::Result<Vec<u8>> {
     if !is_stdin(path) {
         return read_bounded(File::open(path)?, max, 0);
     }
-    if stdin_is_taken {
+    if request.stdin_is_taken {
         return Err(io::Error::other("stdin is read already, for the component"));
     }
-    read_bounded(io::stdin().lock(), max, 0)
+    read_stdin_within(max, request.timeout)
 }
 
 fn command(request: &Request, component: &Component) -> Result<Job, Problem> {
@@ -165,12 +179,16 @@ fn command(request: &Request, component: &Component) -> Result<Job, Problem> {
 /// All of stdin, if the command can read it and somebody has sent something.
 fn stdin_for(request: &Request, inspection: &Inspection) -> Result<Vec<u8>, Problem> {
     let reads = inspection.imports.iter().any(|import| import.name.starts_with("wasi:cli/stdin@"));
-    let stdin = io::stdin();
-    if !reads || request.stdin_is_taken || stdin.is_terminal() {
+    if !reads || request.stdin_is_taken || io::stdin().is_terminal() {
         return Ok(Vec::new());
     }
     let max = usize::try_from(request.max_bytes).unwrap_or(usize::MAX);
-    let bytes = read_bounded(stdin.lock(), max, 0).context("stdin cannot be read")?;
+    let bytes = match read_stdin_within(max, request.timeout) {
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            return Err(Problem::new(Kind::Timeout, error.to_string()).hint(STDIN_IS_OPEN));
+        }
+        read => read.context("stdin cannot be read")?,
+    };
     if bytes.len() > max {
         let message = format!("stdin has more than {max} bytes");
         return Err(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use omniq_model::Kind;
 use omniq_model::wit::Type;
-use omniq_sandbox::{Call, Module, Outcome, Output};
+use omniq_sandbox::{Call, Limits, Module, Outcome, Output};
 
 use crate::component::{self, is_stdin};
 use crate::engine::{self, Settings};
@@ -71,7 +71,7 @@ impl RunArgs {
         self.format
     }
 
-    fn request(&self, has_separator: bool, max_bytes: u64) -> Request {
+    fn request(&self, has_separator: bool, limits: &Limits) -> Request {
         Request {
             function: self.function.clone(),
             words: self.args.clone(),
@@ -79,7 +79,8 @@ impl RunArgs {
             has_separator,
             json: self.json.clone(),
             cbor: self.cbor.clone(),
-            max_bytes,
+            max_bytes: limits.args,
+            timeout: limits.timeout,
             stdin_is_taken: is_stdin(&self.file),
         }
     }
@@ -90,7 +91,7 @@ pub fn run(args: &RunArgs, has_separator: bool) -> super::Result {
     let limits = args.limits.limits();
     let grants = args.grants.grants()?;
     let component = component::read(&args.file, &args.limits.rules())?;
-    let job = Job::new(&args.request(has_separator, limits.args), &component)?;
+    let job = Job::new(&args.request(has_separator, &limits), &component)?;
 
     let settings =
         Settings { rules: args.limits.rules(), stack: args.limits.stack(), cache: !args.no_cache };

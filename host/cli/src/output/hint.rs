@@ -76,7 +76,7 @@ fn advice(capability: &str, target: &str) -> String {
         ("http", None) => format!("allow the host with `--grant-http {}`", host(last)),
         ("http-requests", _) => String::from("spread the requests over more calls"),
         ("key-value", _) => format!("give it the bucket with `--grant-kv {target}`"),
-        ("filesystem", _) if first == "write" => {
+        ("filesystem", _) if first == "write" && !target.ends_with(OUTSIDE) => {
             String::from("let it write with `:rw` at the end of `--grant-dir`")
         }
         ("filesystem", _) => {
@@ -88,6 +88,9 @@ fn advice(capability: &str, target: &str) -> String {
         _ => String::from("`omniq help grants` lists what can be granted"),
     }
 }
+
+/// How the sandbox marks a path that no directory of the guest contains.
+const OUTSIDE: &str = ", outside of what is granted";
 
 /// The host in `https://example.com:8443/path`, with its port.
 fn host(url: &str) -> &str {
@@ -121,7 +124,8 @@ mod tests {
             ("key-value", "cache", "`--grant-kv cache`"),
             ("key-value", "my cache", "`--grant-kv my cache`"),
             ("filesystem", "write /data/x y", "`:rw`"),
-            ("filesystem", "read /data/../x", "`--grant-dir`"),
+            ("filesystem", "read /data/../x, outside of what is granted", "directory with all"),
+            ("filesystem", "write /data/../x, outside of what is granted", "directory with all"),
             ("sockets", "connect to 127.0.0.1:80", "never granted"),
             ("sockets", "", "never granted"),
             ("something", "new", "`omniq help grants`"),

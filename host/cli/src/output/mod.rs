@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod console;
+mod file;
 pub mod hint;
 pub mod problem;
 pub mod report;

@@ -1,18 +1,15 @@
 //! Serves `omniq:task` to a run without a queue: progress as a bar, log lines on stderr, output into a file.
 
-use std::fs::Permissions;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use omniq_model::Kind;
 use omniq_sandbox::import::task::{Denial, Info, Level, LocalTask, Payload, TaskHost};
-use tempfile::NamedTempFile;
 
 use super::console::{self, tame};
+use super::file::OutputFile;
 use super::problem::Problem;
 use super::report;
 
@@ -225,40 +222,20 @@ fn progress_line(done: u64, total: Option<u64>, note: &str) -> String {
 /// What a guest writes through `omniq:task/output`.
 #[derive(Debug, Default)]
 struct Output {
-    file: Option<(PathBuf, NamedTempFile)>,
+    file: Option<OutputFile>,
     length: u64,
     media_type: Option<String>,
 }
 
 impl Output {
     fn new(path: Option<&Path>) -> Result<Self, Problem> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        // What can be known before the work is known before the work.
-        if path.is_dir() {
-            return Err(Problem::new(Kind::Usage, format!("`{}` is a directory", path.display()))
-                .hint("name the file that the output is written to"));
-        }
-        if !folder.is_dir() {
-            return Err(Problem::new(
-                Kind::NotFound,
-                format!("the directory `{}` does not exist", folder.display()),
-            ));
-        }
-        // Beside its place, so that the rename at the end cannot cross file systems, and as open to others as any file.
-        let file = tempfile::Builder::new()
-            .prefix(".omniq-output-")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder)
-            .map_err(|error| unwritable(path, &error))?;
-        Ok(Self { file: Some((path.to_owned(), file)), ..Self::default() })
+        Ok(Self { file: path.map(OutputFile::new).transpose()?, ..Self::default() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.length += bytes.len() as u64;
         match &mut self.file {
-            Some((_, file)) => file.write_all(bytes),
+            Some(file) => file.write(bytes),
             None => Ok(()),
         }
     }
@@ -268,13 +245,11 @@ impl Output {
         let size = report::bytes(length);
         let kind = media_type.map(|media_type| format!(" of {media_type}")).unwrap_or_default();
         match file {
-            Some((path, file)) if succeeded => {
-                file.persist(&path).map_err(|error| unwritable(&path, &error.error))?;
-            }
-            Some((path, _)) if length > 0 => {
+            Some(file) if succeeded => file.keep()?,
+            Some(file) if length > 0 => {
                 console::note(&format!(
                     "note: the output is incomplete and not kept as `{}`\n",
-                    path.display()
+                    file.path().display()
                 ));
             }
             None if length > 0 => {
@@ -286,13 +261,6 @@ impl Output {
         }
         Ok(())
     }
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Problem {
-    Problem::new(
-        Kind::Host,
-        format!("the output file `{}` cannot be written: {error}", path.display()),
-    )
 }
 
 #[cfg(test)]
@@ -319,20 +287,5 @@ mod tests {
         );
         assert_eq!(progress_line(3, None, ""), "progress 3");
         assert_eq!(progress_line(3, Some(0), ""), "progress 3");
-    }
-
-    #[test]
-    fn output_appears_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, succeeded) in [("kept", true), ("dropped", false)] {
-            let path = folder.path().join(name);
-            let mut output = Output::new(Some(&path)).unwrap();
-            output.write(b"ab").unwrap();
-            output.write(b"c").unwrap();
-            assert!(!path.exists(), "nothing is seen before the end");
-            output.finish(succeeded).unwrap();
-            assert_eq!(std::fs::read(&path).ok(), succeeded.then(|| b"abc".to_vec()), "{name}");
-        }
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
     }
 }

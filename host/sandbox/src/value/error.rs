@@ -214,13 +214,19 @@ impl Error {
         )
     }
 
+    /// Whether it is the bound on bytes that was exceeded, which whoever calls sets, and no other.
+    pub fn is_too_many_bytes(&self) -> bool {
+        matches!(self.0.problem, Problem::Large { .. })
+    }
+
     /// What a program sees of it.
     pub fn kind(&self) -> Kind {
         match &self.0.problem {
-            Problem::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Kind::NotFound
-            }
-            Problem::File { .. } => Kind::Usage,
+            Problem::File { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Kind::NotFound,
+                io::ErrorKind::TimedOut => Kind::Timeout,
+                _ => Kind::Usage,
+            },
             _ if self.is_too_large() => Kind::ArgsTooLarge,
             _ => Kind::ArgsMismatch,
         }
