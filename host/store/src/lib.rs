@@ -6,10 +6,14 @@
 //! and event stores is safe.
 
 pub mod clock;
+pub mod core;
 mod error;
 pub mod failpoint;
+pub mod memory;
+mod open;
 pub mod traits;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use open::{Durability, Options, open_events, open_modules, open_results, open_tasks};
 pub use traits::*;

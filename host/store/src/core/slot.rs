@@ -1,0 +1,149 @@
+//! One task in memory, and where all of them are.
+
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use omniq_model::{Head, SessionId, State, Task, TaskError, TaskResult, Timestamp, Token};
+
+use super::lanes::LaneIx;
+use crate::{Info, Moved};
+
+/// Where a task's slot is. Used again after the task was forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Ix(u32);
+
+/// One task. Smaller than [`Head`]: there may be millions.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub task: Arc<Task>,
+    pub lane: LaneIx,
+    pub state: State,
+    pub seq: u64,
+    pub attempt: u32,
+    pub crashes: u32,
+    /// Parents that have not ended.
+    pub unmet: u32,
+    /// The latest claim; a fence of 0 means never claimed.
+    pub token: Token,
+    /// Who holds it, while it runs.
+    pub session: Option<SessionId>,
+    /// Whether the latest claim was ended by [`finish`](super::Core::finish).
+    pub committed: bool,
+    pub cancel_requested: bool,
+    pub created: Timestamp,
+    /// While it is scheduled.
+    pub run_at: Option<Timestamp>,
+    /// When it expires, as long as no attempt counts.
+    pub expires: Option<Timestamp>,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+    /// Why the latest attempt gave no result; at the end it stands in the result.
+    pub error: Option<Box<TaskError>>,
+    pub result: Option<Box<TaskResult>>,
+}
+
+impl Slot {
+    /// When it expires from here: only before it has started.
+    pub(super) fn expires_now(&self) -> Option<Timestamp> {
+        let waits = matches!(self.state, State::Blocked | State::Scheduled | State::Ready);
+        self.expires.filter(|_| waits && self.attempt == 0)
+    }
+
+    /// When it is forgotten, once it has ended.
+    pub(super) fn kept_until(&self) -> Option<Timestamp> {
+        self.finished.map(|finished| finished + self.task.result_ttl.get())
+    }
+
+    /// Whether `token` is of its latest claim.
+    pub(super) fn claimed_by(&self, token: Token) -> bool {
+        self.token.fence > 0 && self.token == token
+    }
+
+    /// Its place in its lane: the highest priority first, then the order of arrival.
+    pub(super) fn place(&self) -> u64 {
+        const ORDER_BITS: u32 = 56; // 2^56 tasks: more than two thousand years of a million a second
+        let rank = u64::try_from(9 - self.task.priority.get()).unwrap_or(0);
+        rank << ORDER_BITS | self.seq
+    }
+
+    /// What a caller sees of it.
+    pub(super) fn info(&self) -> Info {
+        let result_error = || self.result.as_ref().and_then(|result| result.error.clone());
+        Info {
+            id: self.task.id,
+            lane: self.task.lane.clone(),
+            task: Ok(Arc::clone(&self.task)),
+            head: Head {
+                state: self.state,
+                seq: self.seq,
+                attempt: self.attempt,
+                crashes: self.crashes,
+                fence: self.token.fence,
+                lease: self.session.map(|session| (session, self.token)),
+                cancel_requested: self.cancel_requested,
+                created: self.created,
+                run_at: self.run_at,
+                started: self.started,
+                finished: self.finished,
+                error: self.error.as_deref().cloned().or_else(result_error),
+                result: self.result.as_deref().cloned(),
+            },
+        }
+    }
+
+    /// What a caller is told about a move of it from `from`.
+    pub(super) fn moved(&self, from: State) -> Moved {
+        Moved {
+            id: self.task.id,
+            lane: self.task.lane.clone(),
+            fence: self.token.fence,
+            attempt: self.attempt,
+            from,
+            to: self.state,
+        }
+    }
+}
+
+/// All tasks, each at its place as long as it exists.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Option<Slot>>,
+    free: Vec<Ix>,
+}
+
+impl Slots {
+    pub(super) fn insert(&mut self, slot: Slot) -> Ix {
+        if let Some(ix) = self.free.pop() {
+            self.slots[ix.0 as usize] = Some(slot);
+            return ix;
+        }
+        let ix = u32::try_from(self.slots.len()).expect("memory is full before 2^32 tasks are");
+        self.slots.push(Some(slot));
+        Ix(ix)
+    }
+
+    pub(super) fn remove(&mut self, ix: Ix) -> Option<Slot> {
+        let slot = self.slots[ix.0 as usize].take();
+        self.free.push(ix);
+        slot
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Ix, &Slot)> {
+        self.slots.iter().enumerate().filter_map(|(ix, slot)| Some((Ix(ix as u32), slot.as_ref()?)))
+    }
+}
+
+impl Index<Ix> for Slots {
+    type Output = Slot;
+
+    fn index(&self, ix: Ix) -> &Slot {
+        self.slots[ix.0 as usize].as_ref().expect("only tasks that exist are in an index")
+    }
+}
+
+impl IndexMut<Ix> for Slots {
+    fn index_mut(&mut self, ix: Ix) -> &mut Slot {
+        self.slots[ix.0 as usize].as_mut().expect("only tasks that exist are in an index")
+    }
+}

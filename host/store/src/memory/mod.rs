@@ -1,0 +1,27 @@
+//! Everything in this process's memory: for tests, for trying things out, and for work that need not outlive the process.
+//!
+//! Good at: speed, and nothing to set up. Bad at: all is gone when the process ends, no other process sees it, and every
+//! call waits for the one before, which a list or count by labels over millions of tasks makes long. Limit: memory, some
+//! two kilobytes a task beside its arguments and result. There is no server and no version.
+
+mod events;
+mod modules;
+mod results;
+mod tasks;
+
+pub use events::MemoryEvents;
+pub use modules::MemoryModules;
+pub use results::MemoryResults;
+pub use tasks::MemoryTasks;
+
+use std::sync::{Mutex, MutexGuard};
+
+use crate::{Error, Result};
+
+/// Locks a store. A panic in the middle of a change may have left it half done, so nobody is let in after one.
+fn lock<T>(state: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    state.lock().map_err(|_| Error::Corrupt {
+        place: "the memory store".to_owned(),
+        reason: "a panic interrupted a change of it".to_owned(),
+    })
+}

@@ -1,0 +1,209 @@
+//! The task store in memory: [`Core`] behind a lock, and what wakes those who wait.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use omniq_model::{Lane, Name, Schedule, SessionId, Task, TaskId, Timestamp, Token};
+use tokio::sync::watch;
+
+use super::lock;
+use crate::core::Core;
+use crate::{
+    Beat, Caps, Changes, Clock, Counts, Due, End, Enqueued, Filter, Finished, Fire, Fired, Held,
+    Info, Interest, Lease, Moved, Outcome, Page, Result, Select, Session, TaskStore, Want,
+    WorkerInfo,
+};
+
+/// Tasks in memory. Clones share them.
+#[derive(Debug, Clone)]
+pub struct MemoryTasks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    core: Mutex<Core>,
+    clock: Arc<dyn Clock>,
+    work: watch::Sender<u64>,
+    ends: watch::Sender<u64>,
+}
+
+impl MemoryTasks {
+    /// An empty store whose time is that of `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let (work, ends) = (watch::Sender::default(), watch::Sender::default());
+        Self(Arc::new(Inner { core: Mutex::default(), clock, work, ends }))
+    }
+
+    /// Looks at the state machine, at the present instant.
+    fn read<T>(&self, look: impl FnOnce(&Core, Timestamp) -> T) -> Result<T> {
+        let core = lock(&self.0.core)?;
+        Ok(look(&core, self.0.clock.now()))
+    }
+
+    /// Changes the state machine, at the present instant, and wakes those whom the change may interest.
+    fn write<T>(&self, change: impl FnOnce(&mut Core, Timestamp) -> T) -> Result<T> {
+        let mut core = lock(&self.0.core)?;
+        // The clock is read under the lock, so that the state machine never sees time go back.
+        let answer = change(&mut core, self.0.clock.now());
+        let changed = core.take_changed();
+        drop(core);
+        for (changed, counter) in [(changed.work, &self.0.work), (changed.ends, &self.0.ends)] {
+            if changed {
+                counter.send_modify(|count| *count += 1);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn counter(&self, interest: Interest) -> &watch::Sender<u64> {
+        match interest {
+            Interest::Work => &self.0.work,
+            Interest::Ends => &self.0.ends,
+        }
+    }
+}
+
+#[async_trait]
+impl TaskStore for MemoryTasks {
+    fn caps(&self) -> Caps {
+        Caps {
+            name: "memory",
+            durable: false,
+            shared: false,
+            atomic_batch: true,
+            external_transaction: false,
+        }
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        Ok(self.0.clock.now())
+    }
+
+    async fn enqueue(&self, tasks: Vec<Task>) -> Result<Vec<Enqueued>> {
+        self.write(|core, now| core.enqueue(now, tasks))
+    }
+
+    async fn open_session(
+        &self,
+        id: SessionId,
+        _worker: &WorkerInfo,
+        lease: Duration,
+    ) -> Result<Session> {
+        self.write(|core, now| core.open_session(now, id, lease))
+    }
+
+    async fn close_session(&self, session: &Session) -> Result<Vec<Moved>> {
+        self.write(|core, now| core.close_session(now, session))
+    }
+
+    async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
+        self.write(|core, now| core.claim(now, session, wants))
+    }
+
+    async fn heartbeat(&self, session: &Session, held: Held) -> Result<Beat> {
+        self.write(|core, now| core.heartbeat(now, session, held))
+    }
+
+    async fn cancels(&self, session: &Session) -> Result<Vec<(TaskId, Token)>> {
+        self.read(|core, _| core.cancels(session))
+    }
+
+    async fn reconcile(&self, session: &Session, held: &[(TaskId, Token)]) -> Result<Vec<Moved>> {
+        self.write(|core, now| core.reconcile(now, session, held))
+    }
+
+    async fn finish(&self, _session: &Session, ends: Vec<End>) -> Result<Vec<Finished>> {
+        self.write(|core, now| core.finish(now, ends))
+    }
+
+    async fn cancel(&self, select: &Select) -> Result<Outcome> {
+        self.write(|core, now| core.cancel(now, select))
+    }
+
+    async fn retry(&self, select: &Select) -> Result<Outcome> {
+        self.write(|core, now| core.retry(now, select))
+    }
+
+    async fn remove(&self, select: &Select) -> Result<Outcome> {
+        self.write(|core, _| core.remove(select))
+    }
+
+    async fn pause(&self, lane: &Lane, paused: bool) -> Result<()> {
+        self.write(|core, _| core.pause(lane, paused))
+    }
+
+    async fn ready_lanes(&self, after: Option<&Lane>, max: usize) -> Result<Vec<Lane>> {
+        self.read(|core, _| core.ready_lanes(after, max))
+    }
+
+    async fn promote(&self, max: usize) -> Result<Due> {
+        self.write(|core, now| core.promote(now, max))
+    }
+
+    async fn reclaim(&self, max: usize) -> Result<Vec<Moved>> {
+        self.write(|core, now| core.reclaim(now, max))
+    }
+
+    async fn expire(&self, max: usize) -> Result<Vec<Moved>> {
+        self.write(|core, now| core.expire(now, max))
+    }
+
+    async fn purge(&self, max: usize) -> Result<usize> {
+        self.write(|core, now| core.purge(now, max))
+    }
+
+    async fn put_schedules(&self, schedules: Vec<Schedule>) -> Result<Vec<Option<u64>>> {
+        self.write(|core, _| core.put_schedules(schedules))
+    }
+
+    async fn remove_schedules(&self, names: &[(Name, Name)]) -> Result<Vec<bool>> {
+        self.write(|core, _| core.remove_schedules(names))
+    }
+
+    async fn schedules(&self, tenant: Option<&Name>) -> Result<Vec<Schedule>> {
+        self.read(|core, _| core.schedules(tenant))
+    }
+
+    async fn due_schedules(&self, max: usize) -> Result<Vec<Schedule>> {
+        self.read(|core, now| core.due_schedules(now, max))
+    }
+
+    async fn fire(&self, fires: Vec<Fire>) -> Result<Vec<Fired>> {
+        self.write(|core, now| core.fire(now, fires))
+    }
+
+    async fn get(&self, ids: &[TaskId]) -> Result<Vec<Option<Info>>> {
+        self.read(|core, _| core.get(ids))
+    }
+
+    async fn list(&self, filter: &Filter, before: Option<u64>, max: usize) -> Result<Page> {
+        self.read(|core, _| core.list(filter, before, max))
+    }
+
+    async fn count(&self, filter: &Filter) -> Result<Counts> {
+        self.read(|core, _| core.count(filter))
+    }
+
+    async fn ended(&self, after: (Timestamp, TaskId), max: usize) -> Result<Vec<Info>> {
+        self.read(|core, _| core.ended(after, max))
+    }
+
+    fn changes(&self, interest: Interest) -> Changes {
+        Changes(*self.counter(interest).borrow())
+    }
+
+    async fn changed(&self, interest: Interest, seen: Changes, timeout: Duration) -> Changes {
+        let mut counter = self.counter(interest).subscribe();
+        let later = counter.wait_for(|count| *count > seen.0);
+        // In both other cases, time over and store gone, what has changed by now is the answer.
+        match tokio::time::timeout(timeout, later).await {
+            Ok(Ok(count)) => Changes(*count),
+            _ => self.changes(interest),
+        }
+    }
+
+    /// Does nothing: the tasks live as long as somebody holds the store.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}

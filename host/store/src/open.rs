@@ -1,0 +1,225 @@
+//! From a URL to a store.
+//!
+//! A URL's scheme names the backend. The rest of it may hold passwords, so no error here repeats more than the scheme.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+
+use crate::memory::{MemoryEvents, MemoryModules, MemoryResults, MemoryTasks};
+use crate::{Clock, Error, EventStore, ModuleStore, Result, ResultStore, SystemClock, TaskStore};
+
+/// What survives what, once a call has answered `Ok`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// The death of the machine: it is on disk. The default.
+    #[default]
+    Disk,
+    /// The death of the process: the operating system has it. A power cut may lose the latest calls, never damage what
+    /// is older.
+    Os,
+    /// Nothing is promised.
+    None,
+}
+
+/// How stores are opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The time of backends without a server. Default: the host's clock.
+    pub clock: Arc<dyn Clock>,
+    /// What survives what. Default: [`Durability::Disk`]. Backends that hold everything in memory ignore it.
+    pub durability: Durability,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock::default()), durability: Durability::default() }
+    }
+}
+
+/// Opens the task store of `url`: `memory:`, `memory:NAME` or `sqlite:PATH`.
+///
+/// A store in memory is shared by all in the process that open the same name; it lives as long as one of them holds it,
+/// and keeps the clock it was opened with first.
+///
+/// # Errors
+/// [`Config`](crate::ErrorKind::Config) for a URL that this build has no backend for; otherwise what the backend says.
+pub async fn open_tasks(url: &str, options: &Options) -> Result<Arc<dyn TaskStore>> {
+    match place(url)? {
+        Place::Memory(name) => {
+            static OPEN: Registry<MemoryTasks> = LazyLock::new(Mutex::default);
+            Ok(shared(&OPEN, name, || MemoryTasks::new(Arc::clone(&options.clock))))
+        }
+    }
+}
+
+/// Opens the result store of `url`, as [`open_tasks`] does.
+///
+/// # Errors
+/// As [`open_tasks`].
+pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
+    match place(url)? {
+        Place::Memory(name) => {
+            static OPEN: Registry<MemoryResults> = LazyLock::new(Mutex::default);
+            Ok(shared(&OPEN, name, || MemoryResults::new(Arc::clone(&options.clock))))
+        }
+    }
+}
+
+/// Opens the event store of `url`, as [`open_tasks`] does.
+///
+/// # Errors
+/// As [`open_tasks`].
+pub async fn open_events(url: &str, _options: &Options) -> Result<Arc<dyn EventStore>> {
+    match place(url)? {
+        Place::Memory(name) => {
+            static OPEN: Registry<MemoryEvents> = LazyLock::new(Mutex::default);
+            Ok(shared(&OPEN, name, MemoryEvents::new))
+        }
+    }
+}
+
+/// Opens the module store of `url`, as [`open_tasks`] does.
+///
+/// # Errors
+/// As [`open_tasks`].
+pub async fn open_modules(url: &str, _options: &Options) -> Result<Arc<dyn ModuleStore>> {
+    match place(url)? {
+        Place::Memory(name) => {
+            static OPEN: Registry<MemoryModules> = LazyLock::new(Mutex::default);
+            Ok(shared(&OPEN, name, MemoryModules::new))
+        }
+    }
+}
+
+/// Where a URL points to, as far as this build can go there.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Memory(&'a str),
+}
+
+/// Backends that URLs are reserved for and that this version does not have.
+const PLANNED: [(&str, &[&str]); 5] = [
+    ("PostgreSQL", &["postgres", "postgresql"]),
+    ("Redis", &["redis", "rediss", "valkey"]),
+    ("NATS", &["nats"]),
+    ("log file", &["file"]),
+    ("object store", &["s3", "az", "gs"]),
+];
+
+/// What this build can open.
+const HERE: &str = "`memory:` and `memory:NAME`";
+
+fn place(url: &str) -> Result<Place<'_>> {
+    let Some((scheme, rest)) = url.split_once(':') else { return Err(no_scheme(url)) };
+    match scheme {
+        "memory" => Ok(Place::Memory(rest)),
+        _ => Err(no_backend(scheme)),
+    }
+}
+
+fn no_backend(scheme: &str) -> Error {
+    let planned = PLANNED.iter().find(|(_, schemes)| schemes.contains(&scheme));
+    Error::Config(match planned {
+        Some((backend, _)) => {
+            format!("this version has no {backend} backend yet for `{scheme}:`; it has {HERE}")
+        }
+        None => format!("`{}:` is no kind of store; there are {HERE}", shown(scheme)),
+    })
+}
+
+fn no_scheme(url: &str) -> Error {
+    Error::Config(format!(
+        "`{}` does not say which kind of store it is; there are {HERE}",
+        shown(url)
+    ))
+}
+
+/// What an error may repeat of a text that was taken for a URL: not what may be a password.
+fn shown(text: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "+-./_".contains(c);
+    let shown: String = text.chars().take_while(|c| harmless(*c)).take(64).collect();
+    // Whatever comes before `@` is a user's name or password.
+    match (text.contains('@'), shown.len() < text.len()) {
+        (true, _) => "…".to_owned(),
+        (false, true) => shown + "…",
+        (false, false) => shown,
+    }
+}
+
+type Registry<T> = LazyLock<Mutex<HashMap<String, Weak<T>>>>;
+
+/// The store of that name that is open in this process, or a new one.
+fn shared<T>(open: &Registry<T>, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+    let mut open = open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(store) = open.get(name).and_then(Weak::upgrade) {
+        return store;
+    }
+    open.retain(|_, store| store.strong_count() > 0);
+    let store = Arc::new(make());
+    open.insert(name.to_owned(), Arc::downgrade(&store));
+    store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, Filter};
+    use omniq_model::{Digest, ModuleRef, Payload, State, Task, TaskId};
+
+    fn task() -> Task {
+        let module = ModuleRef {
+            digest: Digest::from_sha256([7; 32]),
+            name: "m".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            unknown: Default::default(),
+        };
+        Task::new(TaskId::derived(&[b"t"]), module, "f", Payload::cbor([0xa0]))
+    }
+
+    #[tokio::test]
+    async fn a_memory_store_is_shared_by_its_name_while_it_is_held() {
+        let options = Options::default();
+        let first = open_tasks("memory:open-shared", &options).await.unwrap();
+        first.enqueue(vec![task()]).await.unwrap();
+        for (url, there) in [("memory:open-shared", 1), ("memory:open-other", 0), ("memory:", 0)] {
+            let store = open_tasks(url, &options).await.unwrap();
+            let counts = store.count(&Filter::default()).await.unwrap();
+            assert_eq!(counts.get(&State::Ready).copied().unwrap_or(0), there, "{url}");
+        }
+        drop(first);
+        let again = open_tasks("memory:open-shared", &options).await.unwrap();
+        assert!(again.is_idle().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_said_without_its_password() {
+        for (url, part) in [
+            ("postgres://user:secret@host/db", "no PostgreSQL backend yet for `postgres:`"),
+            ("redis://:secret@host", "no Redis backend yet"),
+            ("nats://secret@host", "no NATS backend yet"),
+            ("file:///secret", "no log file backend yet"),
+            ("s3://secret", "no object store backend yet"),
+            ("mysql://user:secret@host", "`mysql:` is no kind of store"),
+            ("secret@host:1", "`…:` is no kind of store"),
+            ("omniq.db", "`omniq.db` does not say which kind of store it is"),
+            ("token=secret", "`token…` does not say"),
+            ("user@secret", "`…` does not say"),
+            ("", "`` does not say"),
+        ] {
+            let options = Options::default();
+            let errors = [
+                open_tasks(url, &options).await.unwrap_err(),
+                open_results(url, &options).await.unwrap_err(),
+                open_events(url, &options).await.unwrap_err(),
+                open_modules(url, &options).await.unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+                let message = error.to_string();
+                assert!(message.contains(part), "{url}: {message}");
+                assert!(message.contains("memory:"), "{url}: {message}");
+                assert!(!message.contains("secret"), "{url}: {message}");
+            }
+        }
+    }
+}
