@@ -47,7 +47,8 @@ pub async fn open_tasks(url: &str, options: &Options) -> Result<Arc<dyn TaskStor
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryTasks> = LazyLock::new(Mutex::default);
-            Ok(shared(&OPEN, name, || MemoryTasks::new(Arc::clone(&options.clock))))
+            let store = shared(&OPEN, name, || MemoryTasks::new(Arc::clone(&options.clock)));
+            Ok(store)
         }
     }
 }
@@ -60,7 +61,8 @@ pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn Result
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryResults> = LazyLock::new(Mutex::default);
-            Ok(shared(&OPEN, name, || MemoryResults::new(Arc::clone(&options.clock))))
+            let store = shared(&OPEN, name, || MemoryResults::new(Arc::clone(&options.clock)));
+            Ok(store)
         }
     }
 }
@@ -73,7 +75,8 @@ pub async fn open_events(url: &str, _options: &Options) -> Result<Arc<dyn EventS
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryEvents> = LazyLock::new(Mutex::default);
-            Ok(shared(&OPEN, name, MemoryEvents::new))
+            let store = shared(&OPEN, name, MemoryEvents::new);
+            Ok(store)
         }
     }
 }
@@ -86,7 +89,8 @@ pub async fn open_modules(url: &str, _options: &Options) -> Result<Arc<dyn Modul
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryModules> = LazyLock::new(Mutex::default);
-            Ok(shared(&OPEN, name, MemoryModules::new))
+            let store = shared(&OPEN, name, MemoryModules::new);
+            Ok(store)
         }
     }
 }
