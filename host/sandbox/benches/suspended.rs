@@ -43,10 +43,11 @@ fn threads() -> usize {
 }
 
 fn main() {
-    // Cargo passes `--bench`; a number is ours.
+    // `cargo bench` passes `--bench`, `cargo test` does not and wants to see it run once; a number is ours.
+    let has = |option: &str| std::env::args().any(|word| word == option);
     let count = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let count: u32 =
-        count.unwrap_or(if std::env::args().any(|word| word == "--test") { 100 } else { 10_000 });
+        count.unwrap_or(if has("--bench") && !has("--test") { 10_000 } else { 100 });
     let allocation = Allocation::Pooled { instances: count };
     let sandbox = Sandbox::builder().allocation(allocation).open().expect("the engine runs here");
     assert_eq!(sandbox.allocation(), allocation, "the pool fits");
