@@ -1,1 +1,4 @@
 //! A durable task queue whose tasks are sandboxed WebAssembly components.
+
+pub mod config;
+pub mod logging;
