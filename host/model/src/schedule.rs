@@ -23,19 +23,15 @@ pub enum Timing {
 
 numbered! {
     /// What becomes of instants that were missed, since nothing ran or the schedule was paused.
+    #[derive(Default)]
     pub enum Missed {
         /// They are skipped.
         Skip = 0 "skip",
         /// The last one fires.
+        #[default]
         Last = 1 "last",
         /// All fire, up to a cap.
         All = 2 "all",
-    }
-}
-
-impl Default for Missed {
-    fn default() -> Self {
-        Self::Last
     }
 }
 

@@ -64,17 +64,13 @@ pub struct Lane {
 
 numbered! {
     /// What becomes of a task when one it waits for does not succeed.
+    #[derive(Default)]
     pub enum OnParentFailure {
         /// It is cancelled.
+        #[default]
         Cancel = 0 "cancel",
         /// It runs all the same.
         Run = 1 "run",
-    }
-}
-
-impl Default for OnParentFailure {
-    fn default() -> Self {
-        Self::Cancel
     }
 }
 
