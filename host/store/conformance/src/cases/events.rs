@@ -1,0 +1,148 @@
+//! The store of events: what happened, once each, in the order of time.
+
+use omniq_model::{EventKind, SessionId, TaskEvent, TaskId, Timestamp};
+use omniq_store::EventFilter;
+
+use crate::kit::{Kit, START, TICK, WHILE, error, lane};
+
+fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent {
+    TaskEvent {
+        task,
+        fence,
+        kind,
+        at,
+        lane: lane("acme", "media"),
+        attempt: 1,
+        session: Some(SessionId::new(7)),
+        error: Some(error("it trapped")),
+        micros: 1500,
+        missing: 0,
+        what: "resize.thumb".into(),
+        unknown: Default::default(),
+    }
+}
+
+async fn query(kit: &Kit, filter: &EventFilter) -> Vec<TaskEvent> {
+    let found = kit.events().query(filter, None, 1000).await.unwrap();
+    found.into_iter().map(|(_, event)| event).collect()
+}
+
+pub(crate) async fn events_come_back_whole_and_in_the_order_of_time(kit: &Kit) {
+    let (first, second) = (kit.task().id, kit.task().id);
+    let late = event(first, 1, EventKind::Succeeded, START + WHILE);
+    let early = event(second, 0, EventKind::Enqueued, START);
+    kit.events().append(vec![late.clone()]).await.unwrap();
+    kit.events().append(vec![early.clone()]).await.unwrap();
+    assert_eq!(query(kit, &EventFilter::default()).await, [early, late]);
+}
+
+pub(crate) async fn the_same_event_is_kept_once(kit: &Kit) {
+    let first = event(kit.task().id, 1, EventKind::Started, START);
+    let mut again = first.clone();
+    (again.at, again.attempt) = (START + TICK, 9);
+    kit.events().append(vec![first.clone(), first.clone()]).await.unwrap();
+    kit.events().append(vec![again]).await.unwrap();
+    assert_eq!(
+        query(kit, &EventFilter::default()).await,
+        std::slice::from_ref(&first),
+        "as it was first"
+    );
+    let mut next = first.clone();
+    next.fence = 2;
+    kit.events().append(vec![next.clone()]).await.unwrap();
+    assert_eq!(query(kit, &EventFilter::default()).await, [first, next]);
+}
+
+pub(crate) async fn events_are_filtered(kit: &Kit) {
+    let (mine, theirs) = (kit.task().id, kit.task().id);
+    let all = [
+        event(mine, 0, EventKind::Enqueued, START),
+        event(theirs, 0, EventKind::Enqueued, START + TICK),
+        event(mine, 1, EventKind::Started, START + TICK * 2),
+        event(mine, 1, EventKind::Failed, START + TICK * 3),
+    ];
+    kit.events().append(all.to_vec()).await.unwrap();
+    let any = EventFilter::default;
+    for (filter, expected) in [
+        (any(), vec![0, 1, 2, 3]),
+        (EventFilter { task: Some(mine), ..any() }, vec![0, 2, 3]),
+        (EventFilter { kinds: vec![EventKind::Enqueued], ..any() }, vec![0, 1]),
+        (EventFilter { kinds: vec![EventKind::Failed, EventKind::Started], ..any() }, vec![2, 3]),
+        (EventFilter { from: Some(START + TICK), ..any() }, vec![1, 2, 3]),
+        (EventFilter { to: Some(START + TICK), ..any() }, vec![0]),
+        (
+            EventFilter {
+                task: Some(mine),
+                from: Some(START + TICK),
+                to: Some(START + TICK * 3),
+                ..any()
+            },
+            vec![2],
+        ),
+        (EventFilter { task: Some(kit.task().id), ..any() }, vec![]),
+    ] {
+        let expected: Vec<_> =
+            expected.into_iter().map(|index: usize| all[index].clone()).collect();
+        assert_eq!(query(kit, &filter).await, expected, "{filter:?}");
+    }
+}
+
+pub(crate) async fn events_are_read_page_by_page(kit: &Kit) {
+    let all: Vec<_> = (0..10)
+        .map(|index| event(kit.task().id, 0, EventKind::Enqueued, START + TICK * (index / 3)))
+        .collect();
+    kit.events().append(all.clone()).await.unwrap();
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = kit.events().query(&EventFilter::default(), after, 4).await.unwrap();
+        let Some((position, _)) = page.last() else { break };
+        assert!(page.len() <= 4);
+        after = Some(*position);
+        seen.extend(page.into_iter().map(|(_, event)| event));
+    }
+    assert_eq!(seen.len(), 10);
+    assert!(seen.is_sorted_by_key(|event| event.at));
+    assert!(all.iter().all(|event| seen.contains(event)));
+}
+
+pub(crate) async fn old_events_are_forgotten(kit: &Kit) {
+    for index in 0..5 {
+        let event = event(kit.task().id, 0, EventKind::Enqueued, START + TICK * index);
+        kit.events().append(vec![event]).await.unwrap();
+    }
+    for expected in [2, 1, 0] {
+        assert_eq!(kit.events().purge(START + TICK * 3, 2).await.unwrap(), expected);
+    }
+    let left = query(kit, &EventFilter::default()).await;
+    assert_eq!(
+        left.iter().map(|event| event.at).collect::<Vec<_>>(),
+        [START + TICK * 3, START + TICK * 4]
+    );
+}
+
+pub(crate) async fn the_watermark_never_goes_back(kit: &Kit) {
+    let events = kit.events();
+    let (low, high) = (TaskId::from_bytes([1; 16]), TaskId::from_bytes([2; 16]));
+    let first = events.watermark().await.unwrap();
+    assert!(first.0 <= START);
+    events.set_watermark((START, low)).await.unwrap();
+    assert_eq!(events.watermark().await.unwrap(), (START, low));
+    events.set_watermark((START, high)).await.unwrap();
+    for back in [(START, low), (START - TICK, high), first] {
+        events.set_watermark(back).await.unwrap();
+        assert_eq!(events.watermark().await.unwrap(), (START, high));
+    }
+    events.set_watermark((START + TICK, low)).await.unwrap();
+    assert_eq!(events.watermark().await.unwrap(), (START + TICK, low));
+}
+
+pub(crate) async fn events_survive_reopening(kit: &Kit) {
+    let event = event(kit.task().id, 1, EventKind::Succeeded, START);
+    kit.events().append(vec![event.clone()]).await.unwrap();
+    kit.events().set_watermark((START, event.task)).await.unwrap();
+    let kit = kit.reopen().await;
+    assert_eq!(query(&kit, &EventFilter::default()).await, std::slice::from_ref(&event));
+    assert_eq!(kit.events().watermark().await.unwrap(), (START, event.task));
+    kit.events().append(vec![event.clone()]).await.unwrap();
+    assert_eq!(query(&kit, &EventFilter::default()).await, [event], "it is known still");
+}

@@ -1,0 +1,23 @@
+//! What every store of OmniQ is held to.
+//!
+//! [`suite!`] makes a test of every case, grouped by guarantee, against the places a [`Factory`] gives.
+#![expect(
+    clippy::unwrap_used,
+    reason = "this crate is a test: what does not hold panics, and the panic names the case"
+)]
+
+mod audit;
+mod cases;
+mod factory;
+mod faulty;
+mod kit;
+mod roll;
+mod suite;
+
+pub use audit::audit;
+pub use cases::CASES;
+pub use factory::{Factory, Need, Place, Stores};
+pub use faulty::Faulty;
+pub use kit::{Kit, LEASE, START, TICK, WHILE, dump, dump_ended};
+pub use roll::Rolls;
+pub use suite::{Case, Passed, Report, check_skips, run, run_case};
