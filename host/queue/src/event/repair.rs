@@ -1,0 +1,80 @@
+//! Puts ends into the log that did not make it there: those of processes that died before they wrote them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
+use omniq_store::{EventStore, Info, Result, TaskStore};
+
+use super::sink::event;
+
+/// Tasks that are looked at by one call.
+const BATCH: usize = 1000;
+/// How far behind the watermark a repair begins: ends that were committed at the same time may come out of order. Ends
+/// before it were all written by the repair that set it, whoever should have written them.
+const OVERLAP: Duration = Duration::from_secs(10);
+
+/// Compares the event log with the task store.
+#[derive(Debug, Clone)]
+pub struct Repair {
+    tasks: Arc<dyn TaskStore>,
+    events: Arc<dyn EventStore>,
+}
+
+impl Repair {
+    /// How often it is to run.
+    pub const EVERY: Duration = Duration::from_secs(60);
+
+    /// A repair of `events` from `tasks`.
+    pub fn new(tasks: Arc<dyn TaskStore>, events: Arc<dyn EventStore>) -> Self {
+        Self { tasks, events }
+    }
+
+    /// Appends every end since the last repair; those that are there stay as they are. Returns how many it looked at.
+    ///
+    /// Dropping the future is safe: what it did not come to is done by the next one.
+    ///
+    /// # Errors
+    /// As the stores'.
+    pub async fn run(&self) -> Result<usize> {
+        let (at, _) = self.events.watermark().await?;
+        let mut after = (at - OVERLAP, TaskId::from_bytes([0; 16]));
+        let mut seen = 0;
+        loop {
+            let ended = self.tasks.ended(after, BATCH).await?;
+            let Some(last) = ended.last() else { return Ok(seen) };
+            after = (last.head.finished.unwrap_or(after.0), last.id);
+            let count = ended.len();
+            seen += count;
+            self.events.append(ended.iter().filter_map(of_end).collect()).await?;
+            self.events.set_watermark(after).await?;
+            if count < BATCH {
+                return Ok(seen);
+            }
+        }
+    }
+}
+
+/// The event of a task's end, as whoever committed it would have written it.
+pub(crate) fn of_end(info: &Info) -> Option<TaskEvent> {
+    let kind = EventKind::of_end(info.head.state)?;
+    let at = info.head.finished.unwrap_or(Timestamp::default());
+    let result = info.head.result.as_ref();
+    Some(TaskEvent {
+        lane: info.lane.clone(),
+        attempt: info.head.attempt,
+        error: result.and_then(|result| result.error.clone()),
+        micros: result.map_or(0, |result| result.usage.wall_micros),
+        what: info.task.as_ref().map(|task| what(task)).unwrap_or_default(),
+        ..event(info.id, info.head.fence, kind, at)
+    })
+}
+
+/// What a task runs, for people.
+pub(crate) fn what(task: &omniq_model::Task) -> String {
+    let name = task.module.name.as_str();
+    match task.function.rsplit(['#', '/']).next() {
+        None | Some("") => name.to_owned(),
+        Some(function) => format!("{name}.{function}"),
+    }
+}

@@ -1,0 +1,223 @@
+//! Takes events from everybody and writes them in batches.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
+use omniq_store::{Clock, EventStore, SystemClock};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Events that wait to be written; one more is dropped.
+const ROOM: usize = 65_536;
+/// Events that are written at once.
+const BATCH: usize = 2048;
+/// How long an event waits for others at most.
+const GATHER: Duration = Duration::from_millis(200);
+/// How long closing waits for what is not written yet.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The least and the most time between two tries to write.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Where events go. Clones are the same sink; one without a store swallows everything at the cost of a branch.
+#[derive(Debug, Clone, Default)]
+pub struct Sink(Option<Arc<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn EventStore>,
+    clock: Arc<dyn Clock>,
+    buffer: Mutex<Buffer>,
+    /// There is something to do for the flusher.
+    wake: Notify,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    events: Vec<TaskEvent>,
+    /// Dropped since the last gap was written.
+    missing: u64,
+    /// Dropped in all.
+    lost: u64,
+    /// Written in all.
+    written: u64,
+    closing: bool,
+}
+
+impl Sink {
+    /// A sink that keeps nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// A sink that writes to `store`, by a task of the runtime it is called in.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(store: Option<Arc<dyn EventStore>>) -> Self {
+        Self::start_with_clock(store, Arc::new(SystemClock::default()))
+    }
+
+    /// As [`Self::start`], with a clock of the caller's.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start_with_clock(store: Option<Arc<dyn EventStore>>, clock: Arc<dyn Clock>) -> Self {
+        let Some(store) = store else { return Self::none() };
+        let shared = Arc::new(Shared {
+            store,
+            clock,
+            buffer: Mutex::default(),
+            wake: Notify::new(),
+            flusher: Mutex::default(),
+        });
+        let flusher = tokio::spawn(flush(Arc::clone(&shared)));
+        *shared.flusher.lock().unwrap_or_else(PoisonError::into_inner) = Some(flusher);
+        Self(Some(shared))
+    }
+
+    /// Whether events are kept at all; where not, they need not be made.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The time to write into events.
+    pub fn now(&self) -> Timestamp {
+        self.0.as_ref().map_or_else(Timestamp::default, |shared| shared.clock.now())
+    }
+
+    /// Takes an event; never waits. Where there is no room for it, it is dropped and counted.
+    pub fn emit(&self, event: TaskEvent) {
+        self.emit_all([event]);
+    }
+
+    /// Takes several.
+    pub fn emit_all(&self, events: impl IntoIterator<Item = TaskEvent>) {
+        let Some(shared) = &self.0 else { return };
+        let mut buffer = shared.buffer();
+        let before = buffer.events.len();
+        for event in events {
+            if buffer.closing || buffer.events.len() >= ROOM {
+                buffer.missing += 1;
+                buffer.lost += 1;
+            } else {
+                buffer.events.push(event);
+            }
+        }
+        let after = buffer.events.len();
+        drop(buffer);
+        if (before == 0 && after > 0) || (before < BATCH && after >= BATCH) {
+            shared.wake.notify_one();
+        }
+    }
+
+    /// How many events were written, and how many were dropped.
+    pub fn counts(&self) -> (u64, u64) {
+        self.0.as_ref().map_or((0, 0), |shared| {
+            let buffer = shared.buffer();
+            (buffer.written, buffer.lost)
+        })
+    }
+
+    /// Writes what waits, for two seconds at most, and takes nothing more.
+    pub async fn close(&self) {
+        let Some(shared) = &self.0 else { return };
+        shared.buffer().closing = true;
+        shared.wake.notify_one();
+        let flusher = shared.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut flusher) = flusher else { return };
+        if tokio::time::timeout(FAREWELL, &mut flusher).await.is_err() {
+            flusher.abort();
+            let unwritten = shared.buffer().events.len();
+            tracing::warn!(unwritten, "the event store did not take the last events in time");
+        }
+    }
+}
+
+impl Shared {
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes events until the sink is closed and all are written.
+async fn flush(shared: Arc<Shared>) {
+    let mut gaps = 0;
+    loop {
+        let (len, closing) = {
+            let buffer = shared.buffer();
+            (buffer.events.len(), buffer.closing)
+        };
+        if len == 0 {
+            if closing {
+                return;
+            }
+            shared.wake.notified().await;
+            continue;
+        }
+        if len < BATCH && !closing {
+            // Woken early by a full batch or by the end.
+            let _ = tokio::time::timeout(GATHER, shared.wake.notified()).await;
+        }
+        let batch = take(&shared, &mut gaps);
+        let count = batch.len() as u64;
+        append(&shared, batch).await;
+        shared.buffer().written += count;
+    }
+}
+
+/// The oldest events that wait; behind them a gap if some were dropped.
+fn take(shared: &Shared, gaps: &mut u64) -> Vec<TaskEvent> {
+    let mut buffer = shared.buffer();
+    let end = buffer.events.len().min(BATCH);
+    let rest = buffer.events.split_off(end);
+    let mut batch = std::mem::replace(&mut buffer.events, rest);
+    // The newest are dropped, so the gap belongs behind everything that waits.
+    if buffer.events.is_empty() && buffer.missing > 0 {
+        *gaps += 1;
+        batch.push(gap(shared, *gaps, std::mem::take(&mut buffer.missing)));
+    }
+    batch
+}
+
+fn gap(shared: &Shared, number: u64, missing: u64) -> TaskEvent {
+    let at = shared.clock.now();
+    // Belongs to no task; the process and the number keep two gaps apart.
+    let process = std::process::id().to_be_bytes();
+    let task = TaskId::derived(&[b"gap", &process, &at.as_millis().to_be_bytes()]);
+    TaskEvent { missing, ..event(task, number, EventKind::Gap, at) }
+}
+
+async fn append(shared: &Shared, batch: Vec<TaskEvent>) {
+    let mut pause = BACKOFF.0;
+    loop {
+        omniq_store::failpoint::hit("worker.events.before");
+        match shared.store.append(batch.clone()).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(error = %error, events = batch.len(), "could not write events");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+        }
+    }
+}
+
+/// An event with nothing but what it must have.
+pub(crate) fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent {
+    TaskEvent {
+        task,
+        fence,
+        kind,
+        at,
+        lane: Default::default(),
+        attempt: 0,
+        session: None,
+        error: None,
+        micros: 0,
+        missing: 0,
+        what: String::new(),
+        unknown: Default::default(),
+    }
+}

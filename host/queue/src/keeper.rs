@@ -1,0 +1,158 @@
+//! Moves time on: due tasks become ready, those of dead workers free, old ones are forgotten.
+//!
+//! Any number of processes may do this at the same time; the store lets each change happen once. Every call is bounded,
+//! so that nobody waits long behind it.
+
+use std::time::Duration;
+
+use omniq_model::{EventKind, Kind, TaskError, TaskEvent};
+use omniq_store::{Interest, Moved, Result};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::ends::Ends;
+use crate::event::{self, Repair, Sink};
+use crate::stores::Stores;
+
+/// Tasks that one call moves.
+const BATCH: usize = 1000;
+/// Tasks that one call forgets, and calls in a row: 25 000 a second must not heap up.
+const PURGE: usize = 5000;
+const PURGES: usize = 20;
+/// How often dead workers and old tasks are looked for, and due tasks at least.
+const SWEEP: Duration = Duration::from_secs(1);
+/// The least time between two looks for due tasks, however much happens.
+const PACE: Duration = Duration::from_millis(20);
+
+/// What a keeper works on.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    pub stores: Stores,
+    pub ends: Ends,
+    pub sink: Sink,
+    /// How long events are kept.
+    pub event_ttl: Duration,
+}
+
+/// Keeps time until it is dropped.
+pub(crate) async fn run(keeper: Keeper) {
+    tokio::join!(keeper.promote(), keeper.sweep(), keeper.tidy());
+}
+
+impl Keeper {
+    /// Makes tasks ready whose time has come.
+    async fn promote(&self) {
+        let tasks = &self.stores.tasks;
+        loop {
+            let seen = tasks.changes(Interest::Work);
+            let wait = match tasks.promote(BATCH).await {
+                Ok(due) => due.next.unwrap_or(SWEEP).min(SWEEP),
+                Err(error) => {
+                    tracing::warn!(error = %error, "could not look for due tasks");
+                    sleep(SWEEP).await;
+                    continue;
+                }
+            };
+            // Something new may be due before what is known to be next.
+            let news = async {
+                tokio::join!(sleep(PACE), tasks.changed(Interest::Work, seen, wait));
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = news => {}
+            }
+        }
+    }
+
+    /// Takes tasks from dead workers, ends those that did not start in time, forgets old ones.
+    async fn sweep(&self) {
+        loop {
+            let next = Instant::now() + SWEEP;
+            if let Err(error) = self.sweep_once().await {
+                tracing::warn!(error = %error, "could not look after tasks whose time is over");
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    async fn sweep_once(&self) -> Result<()> {
+        let tasks = &self.stores.tasks;
+        loop {
+            let moved = tasks.reclaim(BATCH).await?;
+            self.tell(&moved, EventKind::LeaseLost, Kind::Crashed, "its worker died under it");
+            if moved.len() < BATCH {
+                break;
+            }
+        }
+        loop {
+            let moved = tasks.expire(BATCH).await?;
+            let message = "it did not start within its time to live";
+            self.tell(&moved, EventKind::Expired, Kind::Expired, message);
+            if moved.len() < BATCH {
+                break;
+            }
+        }
+        for _ in 0..PURGES {
+            if tasks.purge(PURGE).await? < PURGE {
+                break;
+            }
+        }
+        if let Some(results) = &self.stores.results {
+            for _ in 0..PURGES {
+                if results.purge(PURGE).await? < PURGE {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells who waits, and the log.
+    fn tell(&self, moved: &[Moved], kind: EventKind, why: Kind, message: &str) {
+        if moved.is_empty() {
+            return;
+        }
+        if kind == EventKind::LeaseLost {
+            tracing::info!(tasks = moved.len(), "tasks of dead workers are free again");
+        }
+        self.ends.publish(moved.iter().map(|moved| (moved.id, moved.to)));
+        if !self.sink.is_on() {
+            return;
+        }
+        let now = self.sink.now();
+        let event_of = |moved: &Moved, kind| TaskEvent {
+            lane: moved.lane.clone(),
+            attempt: moved.attempt,
+            error: Some(TaskError::new(why, message)),
+            ..event::event(moved.id, moved.fence, kind, now)
+        };
+        self.sink.emit_all(moved.iter().flat_map(|moved| {
+            // A task whose crashes are used up has lost its lease, and failed.
+            let end = EventKind::of_end(moved.to).filter(|end| *end != kind);
+            [Some(event_of(moved, kind)), end.map(|end| event_of(moved, end))].into_iter().flatten()
+        }));
+    }
+
+    /// Once a minute: puts missing ends into the log, and forgets old events.
+    async fn tidy(&self) {
+        let Some(events) = &self.stores.events else { return };
+        let repair = Repair::new(self.stores.tasks.clone(), events.clone());
+        loop {
+            let next = Instant::now() + Repair::EVERY;
+            if let Err(error) = repair.run().await {
+                tracing::warn!(error = %error, "could not complete the event log");
+            }
+            let before = self.sink.now() - self.event_ttl;
+            for _ in 0..PURGES {
+                match events.purge(before, PURGE).await {
+                    Ok(PURGE..) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(error = %error, "could not forget old events");
+                        break;
+                    }
+                }
+            }
+            sleep_until(next).await;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Claims tasks and gives them to the pools, for as long as the worker works.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use omniq_model::{
+    CommandInput, Digest, EventKind, Format, Kind, Pool, Task, TaskError, Timestamp,
+};
+use omniq_sandbox::{Admission, Call, Command, Sandbox};
+use omniq_store::{Interest, Lease, Session, failpoint};
+
+use super::attempt::{Attempt, Job, Program, Stop};
+use super::lanes::Lanes;
+use super::modules::{Access, Modules};
+use super::outcome::Done;
+use super::shared::Shared;
+use super::start::{nonce, open_session};
+use super::task_host::WorkerTask;
+
+/// How long a worker that has nothing to do waits for news before it looks by itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Tasks that may wait here for modules to be loaded; more go back for a moment.
+const WAITING: usize = 1000;
+/// The least and the most time between two tries when the store does not answer.
+pub(super) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(5));
+/// How long a task goes back for when this worker cannot run it and another might.
+const ELSEWHERE: Duration = Duration::from_secs(30);
+
+/// Claims until the worker stops. What has not begun by then is on its way back.
+pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
+    let modules =
+        Modules::new(sandbox, Arc::clone(&shared.stores.modules), Arc::clone(&shared.wake));
+    let lanes = Lanes::new(shared.options.queues.clone());
+    let mut claimer = Claimer { shared, modules, lanes, waiting: HashMap::new() };
+    let mut pause = BACKOFF.0;
+    while claimer.shared.is_working() {
+        match claimer.turn().await {
+            Ok(()) => pause = BACKOFF.0,
+            Err(error) => {
+                tracing::warn!(error = %error, "could not claim tasks");
+                claimer.rest(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+        }
+    }
+    claimer.give_back();
+}
+
+struct Claimer {
+    shared: Arc<Shared>,
+    modules: Modules,
+    lanes: Lanes,
+    /// Attempts whose module is being loaded.
+    waiting: HashMap<Digest, Vec<Attempt>>,
+}
+
+impl Claimer {
+    /// One turn: what came up meanwhile, then a claim or a wait.
+    async fn turn(&mut self) -> omniq_store::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let tasks = shared.tasks();
+        for digest in self.modules.arrived() {
+            let attempts = self.waiting.remove(&digest).unwrap_or_default();
+            self.dispatch(attempts);
+        }
+        if shared.is_dead.load(Ordering::Acquire) {
+            self.renew().await?;
+        }
+        let session = shared.session();
+        if shared.is_suspect.load(Ordering::Acquire) {
+            self.reconcile(&session).await?;
+        }
+        let room = shared.room();
+        if room == 0 {
+            shared.wake.notified().await;
+            return Ok(());
+        }
+        let seen = tasks.changes(Interest::Work);
+        let wants = self.lanes.wants(&**tasks, room, nonce).await?;
+        if wants.is_empty() {
+            tokio::select! {
+                () = shared.wake.notified() => {}
+                _ = tasks.changed(Interest::Work, seen, PATIENCE) => {}
+            }
+            return Ok(());
+        }
+        shared.begin();
+        let claimed = tasks.claim(&session, &wants).await;
+        let attempts = match claimed {
+            Ok(leases) => {
+                failpoint::hit("worker.claim.after_answer");
+                self.lanes.learn(&wants, &leases);
+                self.hold(&session, leases)
+            }
+            Err(error) => {
+                // It may have been committed all the same: then the store holds for us what we do not know of.
+                shared.is_suspect.store(true, Ordering::Release);
+                shared.end();
+                return Err(error);
+            }
+        };
+        shared.end();
+        self.dispatch(attempts);
+        // A claim of a store in memory never waits: others of this thread have their turn here.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Waits before the next try; woken early only by the end.
+    async fn rest(&self, pause: Duration) {
+        let mut phase = self.shared.phase();
+        let stopped = phase.wait_for(|phase| *phase != super::shared::Phase::Working);
+        let _ = tokio::time::timeout(pause, stopped).await;
+    }
+
+    async fn renew(&mut self) -> omniq_store::Result<()> {
+        let session = open_session(&**self.shared.tasks(), &self.shared.options).await?;
+        tracing::info!(session = %session.id, "a new session takes the place of the one that died");
+        self.shared.renew(session);
+        self.shared.is_suspect.store(false, Ordering::Release);
+        self.shared.is_dead.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Puts back what the store holds for us and we do not. No claim is under way: they are made here.
+    async fn reconcile(&mut self, session: &Session) -> omniq_store::Result<()> {
+        let held = self.shared.claims(session.id);
+        let moved = self.shared.tasks().reconcile(session, &held).await?;
+        self.shared.is_suspect.store(false, Ordering::Release);
+        if !moved.is_empty() {
+            tracing::warn!(tasks = moved.len(), "claims whose answer was lost are put back");
+        }
+        Ok(())
+    }
+
+    /// Notes what was claimed.
+    fn hold(&self, session: &Session, leases: Vec<Lease>) -> Vec<Attempt> {
+        let shared = &self.shared;
+        let keys: Vec<_> = leases.iter().map(|lease| (lease.id, lease.token)).collect();
+        let stops = shared.hold(session.id, &keys);
+        shared.counters.claimed.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        let mut unreadable = Vec::new();
+        let mut attempts = Vec::with_capacity(leases.len());
+        for (lease, stop) in leases.into_iter().zip(stops) {
+            let (task, error) = match lease.task {
+                Ok(task) => (Some(task), None),
+                Err(error) => (None, Some(error)),
+            };
+            let attempt = Attempt {
+                id: lease.id,
+                token: lease.token,
+                session: *session,
+                number: lease.attempt,
+                created: lease.created,
+                task,
+                stop,
+            };
+            match error {
+                None => attempts.push(attempt),
+                Some(error) => {
+                    let error = TaskError::new(Kind::Undecodable, error.to_string());
+                    unreadable.push(Done::failed(attempt, error));
+                }
+            }
+        }
+        shared.outbox.push_all(unreadable);
+        attempts
+    }
+
+    /// Gives attempts to their pools, or sends them where else they belong.
+    fn dispatch(&mut self, attempts: Vec<Attempt>) {
+        let shared = Arc::clone(&self.shared);
+        let pools = shared.pools();
+        let mut jobs: Vec<Vec<Job>> = pools.iter().map(|_| Vec::new()).collect();
+        let mut done = Vec::new();
+        let mut events = Vec::new();
+        for attempt in attempts {
+            let Some(task) = attempt.task.clone() else { continue };
+            let kind = task.pool.unwrap_or(shared.options.pool);
+            let Some(pool) = pools.iter().position(|pool| pool.kind() == kind) else {
+                done.push(no_pool(attempt, kind));
+                continue;
+            };
+            match self.prepare(attempt, task) {
+                Step::Run(job) => {
+                    if shared.sink.is_on() {
+                        events.push(shared.event(&job.attempt, EventKind::Started));
+                    }
+                    jobs[pool].push(*job);
+                }
+                Step::Done(ended) => done.push(*ended),
+                Step::Waits => {}
+            }
+        }
+        if !events.is_empty() {
+            shared.sink.emit_all(events);
+        }
+        for (pool, jobs) in pools.iter().zip(jobs) {
+            if !jobs.is_empty() {
+                pool.submit(jobs);
+            }
+        }
+        shared.outbox.push_all(done);
+    }
+
+    fn prepare(&mut self, attempt: Attempt, task: Arc<Task>) -> Step {
+        let name = || {
+            let (name, version) = Shared::module_of(&task);
+            format!("{name}@{version}")
+        };
+        let loaded = match self.modules.access(&task.module.digest, name) {
+            Access::Ready(loaded) => loaded,
+            Access::Loading => return self.wait(attempt, task.module.digest),
+            Access::Absent(after, error) => return Step::released(attempt, after, error),
+            Access::Broken(error) => return Step::failed(attempt, error),
+        };
+        let program = if task.function.is_empty() {
+            match command(&task) {
+                Ok(command) => Program::Command(loaded.module.clone(), command),
+                Err(error) => return Step::failed(attempt, error),
+            }
+        } else if task.args.format != Format::Cbor {
+            let message =
+                format!("the arguments are {}, and a function takes CBOR", task.args.format);
+            return Step::failed(attempt, TaskError::new(Kind::ArgsMismatch, message));
+        } else {
+            match loaded.function(&task.function) {
+                Ok(function) => Program::Function(function, Arc::clone(&task)),
+                Err(error) => {
+                    let error = TaskError::new(Kind::NotFound, error.to_string());
+                    return Step::failed(attempt, error);
+                }
+            }
+        };
+        let call = self.call(&task, attempt.number, attempt.created, &attempt.stop);
+        Step::Run(Box::new(Job { attempt, program, call }))
+    }
+
+    fn wait(&mut self, attempt: Attempt, digest: Digest) -> Step {
+        let waiting: usize = self.waiting.values().map(Vec::len).sum();
+        if waiting >= WAITING {
+            let message = "its module is being loaded, and too many tasks wait for that here";
+            let error = TaskError::new(Kind::NoCapacity, message);
+            return Step::released(attempt, Duration::from_secs(1), error);
+        }
+        self.waiting.entry(digest).or_default().push(attempt);
+        Step::Waits
+    }
+
+    fn call(&self, task: &Arc<Task>, attempt: u32, created: Timestamp, stop: &Arc<Stop>) -> Call {
+        let options = &self.shared.options;
+        let host = WorkerTask { task: Arc::clone(task), attempt, created, cursor: None };
+        Call {
+            limits: options.limits_of(&task.limits),
+            grants: Arc::clone(&options.grants),
+            cancel: stop.cancel.clone(),
+            task: Box::new(host),
+            admission: Admission::Wait,
+        }
+    }
+
+    /// Sends everything back that has not begun.
+    fn give_back(self) {
+        let waiting = self.waiting.into_values().flatten();
+        let drained = self.shared.pools().iter().flat_map(|pool| pool.drain());
+        let attempts = waiting.chain(drained.map(|job| job.attempt));
+        let done = attempts.map(|attempt| Done::released(attempt, Duration::ZERO, None)).collect();
+        self.shared.outbox.push_all(done);
+    }
+}
+
+/// What becomes of an attempt.
+enum Step {
+    Run(Box<Job>),
+    Done(Box<Done>),
+    /// It waits for its module.
+    Waits,
+}
+
+impl Step {
+    fn released(attempt: Attempt, after: Duration, error: TaskError) -> Self {
+        Self::Done(Box::new(Done::released(attempt, after, Some(error))))
+    }
+
+    fn failed(attempt: Attempt, error: TaskError) -> Self {
+        Self::Done(Box::new(Done::failed(attempt, error)))
+    }
+}
+
+fn no_pool(attempt: Attempt, kind: Pool) -> Done {
+    let message = format!(
+        "this worker has no pool `{kind}`; it has `async` and `thread`: enqueue the task for one of them"
+    );
+    Done::released(attempt, ELSEWHERE, Some(TaskError::new(Kind::Unavailable, message)))
+}
+
+/// What a command is started with.
+fn command(task: &Task) -> Result<Command, TaskError> {
+    let input: CommandInput = omniq_model::record::decode("command's input", &task.args.bytes)
+        .map_err(|error| TaskError::new(Kind::Undecodable, error.to_string()))?;
+    let mut args = vec![task.module.name.to_string()];
+    args.extend(input.args);
+    Ok(Command { args, stdin: input.stdin.into_vec() })
+}

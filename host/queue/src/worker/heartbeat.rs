@@ -1,0 +1,151 @@
+//! Keeps the session alive, on a thread of its own that no guest and no slow claim can occupy.
+//!
+//! A worker that cannot reach the store for the time of a lease, by its own clock, stops its guests: others may run
+//! their tasks by then. What they leave behind is committed if their tokens are still current, and dropped if not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use omniq_model::SessionId;
+use omniq_store::{Beat, Session};
+use tokio::sync::watch;
+
+use super::attempt::Why;
+use super::shared::{Phase, Shared};
+
+/// Heartbeats in a row with another fingerprint than the store's before the worker reconciles: with nothing under way
+/// that could explain it, and in any case.
+const QUIET_MISMATCHES: u32 = 2;
+const MISMATCHES: u32 = 6;
+
+/// Beats until the worker has ended.
+pub(super) async fn run(shared: Arc<Shared>) -> Result<(), String> {
+    let mut phase = shared.phase();
+    let lease = shared.options.lease;
+    let mut heart = Heart::new(&shared, shared.session().id);
+    let mut pause = lease / 3;
+    while rest(&mut phase, pause.min(heart.until.saturating_duration_since(Instant::now()))).await {
+        let session = shared.session();
+        if session.id != heart.session {
+            heart = Heart::new(&shared, session.id);
+        }
+        heart.fence();
+        pause = if shared.is_dead.load(Ordering::Acquire) {
+            // The claimer opens a new session, as soon as the store lets it.
+            lease / 30
+        } else {
+            heart.beat(&session).await
+        };
+        if heart.is_fenced {
+            heart.until = Instant::now() + lease;
+        }
+    }
+    Ok(())
+}
+
+/// Waits; `false` when the worker has ended.
+async fn rest(phase: &mut watch::Receiver<Phase>, pause: Duration) -> bool {
+    // At least a moment, whatever the reckoning says: this is a loop over a store that may fail at once.
+    let pause = pause.max(Duration::from_millis(10));
+    let ended = phase.wait_for(|phase| *phase == Phase::Ended);
+    tokio::time::timeout(pause, ended).await.is_err()
+}
+
+struct Heart<'a> {
+    shared: &'a Shared,
+    session: SessionId,
+    /// When the lease is over unless a heartbeat succeeds, by this process's clock.
+    until: Instant,
+    /// The guests were stopped since it was over.
+    is_fenced: bool,
+    quiet_mismatches: u32,
+    mismatches: u32,
+    failures: u32,
+}
+
+impl<'a> Heart<'a> {
+    fn new(shared: &'a Shared, session: SessionId) -> Self {
+        Self {
+            shared,
+            session,
+            until: Instant::now() + shared.options.lease,
+            is_fenced: false,
+            quiet_mismatches: 0,
+            mismatches: 0,
+            failures: 0,
+        }
+    }
+
+    /// Stops the guests if the lease is over.
+    fn fence(&mut self) {
+        if !self.is_fenced && Instant::now() >= self.until {
+            self.is_fenced = true;
+            tracing::warn!(
+                session = %self.session,
+                "no heartbeat came through for the time of a lease: running tasks are stopped"
+            );
+            self.shared.stop_all(Some(self.session), Why::LeaseLost);
+        }
+    }
+
+    /// One heartbeat; returns when the next is due.
+    async fn beat(&mut self, session: &Session) -> Duration {
+        let lease = self.shared.options.lease;
+        let sent = Instant::now();
+        let quiet = self.shared.quiet();
+        let print = self.shared.print(session.id);
+        let answer = tokio::time::timeout(lease / 3, self.shared.tasks().heartbeat(session, print));
+        match answer.await {
+            Ok(Ok(Beat::Alive { matches, cancel })) => {
+                self.until = sent + lease;
+                self.is_fenced = false;
+                self.failures = 0;
+                self.shared.stop(&cancel, Why::CalledOff);
+                let was_quiet = quiet.is_some() && self.shared.quiet() == quiet;
+                self.compare(matches, was_quiet);
+                lease / 3
+            }
+            Ok(Ok(Beat::Dead)) => {
+                tracing::warn!(session = %self.session, "the session has died: its tasks may be another's");
+                self.shared.stop_all(Some(self.session), Why::LeaseLost);
+                self.shared.is_dead.store(true, Ordering::Release);
+                self.shared.wake.notify_one();
+                lease / 30
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "a heartbeat failed");
+                self.failures += 1;
+                self.retry_after()
+            }
+            Err(_) => {
+                tracing::warn!(waited = ?lease / 3, "the store did not answer a heartbeat");
+                self.failures += 1;
+                self.retry_after()
+            }
+        }
+    }
+
+    /// Soon at first, so that one lost answer costs little.
+    fn retry_after(&self) -> Duration {
+        let lease = self.shared.options.lease;
+        (lease / 60).saturating_mul(1 << self.failures.min(4)).min(lease / 6)
+    }
+
+    /// What the store holds for us against what we hold.
+    fn compare(&mut self, matches: bool, was_quiet: bool) {
+        if matches {
+            (self.quiet_mismatches, self.mismatches) = (0, 0);
+            return;
+        }
+        self.mismatches += 1;
+        self.quiet_mismatches += u32::from(was_quiet);
+        // A busy worker has nearly always a claim under way, and then a difference means nothing. But one that never
+        // goes away deserves a look all the same.
+        if self.quiet_mismatches >= QUIET_MISMATCHES || self.mismatches >= MISMATCHES {
+            (self.quiet_mismatches, self.mismatches) = (0, 0);
+            self.shared.is_suspect.store(true, Ordering::Release);
+            self.shared.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! What the parts of a worker share: what it holds, what has ended, and where it is on its way.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use omniq_model::{Name, Pool, SessionId, Task, TaskEvent, TaskId, Token};
+use omniq_store::{Held, Session, TaskStore};
+use tokio::sync::{Notify, watch};
+
+use super::attempt::{Attempt, Stop, Why};
+use super::handle::{Counters, Stats};
+use super::options::WorkerOptions;
+use super::outcome::{Done, Rules, conclude};
+use crate::ends::Ends;
+use crate::event::{self, Sink};
+use crate::pool::{Executor, Ran, Report};
+use crate::stores::Stores;
+
+/// Ends that may wait to be committed; beyond it nothing is claimed.
+const UNCOMMITTED: usize = 8192;
+
+/// Where a worker is on its way. It only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It claims.
+    Working,
+    /// It claims nothing more; what runs may go on until then (`None`: for ever).
+    Stopping(Option<Instant>),
+    /// It has ended.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub stores: Stores,
+    pub options: WorkerOptions,
+    pub ends: Ends,
+    pub sink: Sink,
+    pub counters: Counters,
+    pub outbox: Arc<Outbox>,
+    pub pools: OnceLock<Vec<Arc<dyn Executor>>>,
+    held: Mutex<Table>,
+    /// Nothing is held any more, or less than before.
+    pub let_go: Notify,
+    /// The claimer has something to do: room, a loaded module, a new phase.
+    pub wake: Arc<Notify>,
+    session: Mutex<Session>,
+    phase: watch::Sender<Phase>,
+    failure: OnceLock<String>,
+    /// The session has died: the claimer opens a new one.
+    pub is_dead: AtomicBool,
+    /// A claim's answer may be lost: the claimer reconciles before it claims again.
+    pub is_suspect: AtomicBool,
+    /// Claims and finishes begun and ended so far: equal and unchanged means that none was under way in between.
+    begun: AtomicU64,
+    done: AtomicU64,
+}
+
+/// What is held, by claim.
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<(TaskId, Token), Entry>,
+    /// The session that claims, and the fingerprint of what it holds.
+    session: Option<SessionId>,
+    print: Held,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stop: Arc<Stop>,
+    session: SessionId,
+    since: Instant,
+}
+
+impl Shared {
+    pub fn new(
+        stores: Stores,
+        options: WorkerOptions,
+        ends: Ends,
+        sink: Sink,
+        session: Session,
+        seed: u64,
+    ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let rules = Rules { inline_max: stores.results.as_ref().map(|_| stores.inline_max), seed };
+        let outbox = Arc::new(Outbox::new(rules, Arc::clone(&wake)));
+        let held = Mutex::new(Table { session: Some(session.id), ..Table::default() });
+        Self {
+            stores,
+            options,
+            ends,
+            sink,
+            counters: Counters::default(),
+            outbox,
+            pools: OnceLock::new(),
+            held,
+            let_go: Notify::new(),
+            wake,
+            session: Mutex::new(session),
+            phase: watch::Sender::new(Phase::Working),
+            failure: OnceLock::new(),
+            is_dead: AtomicBool::new(false),
+            is_suspect: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+        }
+    }
+
+    pub fn tasks(&self) -> &Arc<dyn TaskStore> {
+        &self.stores.tasks
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Pools
+
+    pub fn pools(&self) -> &[Arc<dyn Executor>] {
+        self.pools.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub fn pool(&self, kind: Option<Pool>) -> Option<&Arc<dyn Executor>> {
+        let kind = kind.unwrap_or(self.options.pool);
+        self.pools().iter().find(|pool| pool.kind() == kind)
+    }
+
+    /// How many more tasks may be claimed now.
+    pub fn room(&self) -> usize {
+        if self.outbox.len() >= UNCOMMITTED {
+            return 0;
+        }
+        let Some(default) = self.pool(None) else { return 0 };
+        let all: usize = self.pools().iter().map(|pool| pool.load().held()).sum();
+        let mut slots = self.options.slots;
+        let mut ahead = 0;
+        for pool in self.pools() {
+            let load = pool.load();
+            let prefetch = load.prefetch(self.options.batch);
+            if pool.kind() == default.kind() {
+                slots = slots.min(load.slots());
+                ahead = prefetch;
+            } else if load.held() >= 2 * load.slots() + prefetch {
+                // What would be claimed now could be for this pool, and would only stand in line here.
+                return 0;
+            }
+        }
+        let most = slots + ahead;
+        default.load().set_low(ahead / 2);
+        let free = most.saturating_sub(all);
+        // While there is something to run, claim by the batch.
+        if all > slots && free < ahead / 2 { 0 } else { free }
+    }
+
+    // What is held
+
+    /// Notes new claims of a session. Returns their switches, in order.
+    pub fn hold(&self, session: SessionId, claims: &[(TaskId, Token)]) -> Vec<Arc<Stop>> {
+        let since = Instant::now();
+        let mut table = self.table();
+        let Table { entries, session: current, print } = &mut *table;
+        let mut stops = Vec::with_capacity(claims.len());
+        for key in claims {
+            let stop = Arc::new(Stop::default());
+            if *current == Some(session) {
+                print.toggle(key.0, key.1, true);
+            }
+            entries.insert(*key, Entry { stop: Arc::clone(&stop), session, since });
+            stops.push(stop);
+        }
+        stops
+    }
+
+    /// Forgets claims whose end is committed.
+    pub fn let_go_of(&self, claims: impl IntoIterator<Item = (TaskId, Token)>) {
+        let mut table = self.table();
+        let Table { entries, session, print } = &mut *table;
+        for key in claims {
+            if let Some(entry) = entries.remove(&key)
+                && *session == Some(entry.session)
+            {
+                print.toggle(key.0, key.1, false);
+            }
+        }
+        drop(table);
+        self.let_go.notify_waiters();
+    }
+
+    /// How many claims are held.
+    pub fn count(&self) -> usize {
+        self.table().entries.len()
+    }
+
+    /// The fingerprint of what the session holds.
+    pub fn print(&self, session: SessionId) -> Held {
+        let table = self.table();
+        if table.session == Some(session) { table.print } else { Held::default() }
+    }
+
+    /// Everything the session holds.
+    pub fn claims(&self, session: SessionId) -> Vec<(TaskId, Token)> {
+        let table = self.table();
+        let own = table.entries.iter().filter(|(_, entry)| entry.session == session);
+        own.map(|(key, _)| *key).collect()
+    }
+
+    /// Stops these, if they are held.
+    pub fn stop(&self, claims: &[(TaskId, Token)], why: Why) {
+        let table = self.table();
+        for entry in claims.iter().filter_map(|key| table.entries.get(key)) {
+            entry.stop.stop(why);
+        }
+    }
+
+    /// Stops everything that is held, or what that session holds.
+    pub fn stop_all(&self, session: Option<SessionId>, why: Why) {
+        for entry in self.table().entries.values() {
+            if session.is_none_or(|session| session == entry.session) {
+                entry.stop.stop(why);
+            }
+        }
+    }
+
+    /// Whether something is held for longer than that.
+    pub fn holds_for(&self, span: Duration) -> bool {
+        self.table().entries.values().any(|entry| entry.since.elapsed() >= span)
+    }
+
+    // The session
+
+    pub fn session(&self) -> Session {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with another session; what the old one held is another's business, or soon will be.
+    pub fn renew(&self, session: Session) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        let mut table = self.table();
+        table.session = Some(session.id);
+        table.print = Held::default();
+    }
+
+    /// A claim or finish begins.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has ended, and what it changed is noted.
+    pub fn end(&self) {
+        self.done.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A number that is the same twice only if no claim or finish was under way at either time or in between.
+    pub fn quiet(&self) -> Option<u64> {
+        let done = self.done.load(Ordering::Acquire);
+        let begun = self.begun.load(Ordering::Acquire);
+        (begun == done).then_some(begun)
+    }
+
+    // The way to the end
+
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub fn is_working(&self) -> bool {
+        *self.phase.borrow() == Phase::Working
+    }
+
+    /// Asks the worker to stop; what runs may go on until `deadline`. Asked again, the earlier one counts.
+    pub fn ask_to_stop(&self, deadline: Option<Instant>) {
+        self.phase.send_if_modified(|phase| {
+            let next = match *phase {
+                Phase::Working => deadline,
+                Phase::Stopping(None) => deadline,
+                Phase::Stopping(Some(old)) => Some(deadline.map_or(old, |new| new.min(old))),
+                Phase::Ended => return false,
+            };
+            let next = Phase::Stopping(next);
+            std::mem::replace(phase, next) != next
+        });
+        self.wake.notify_one();
+        self.let_go.notify_waiters();
+    }
+
+    /// The worker has ended, perhaps by a mistake of its own.
+    pub fn end_all(&self, failure: Option<String>) {
+        if let Some(failure) = failure {
+            let _ = self.failure.set(failure);
+        }
+        self.phase.send_replace(Phase::Ended);
+        self.wake.notify_one();
+    }
+
+    pub async fn ended(&self) {
+        let mut phase = self.phase();
+        // The sender lives in what is borrowed here.
+        let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let running: usize = self.pools().iter().map(|pool| pool.load().running()).sum();
+        let held = self.count();
+        Stats {
+            running: running as u64,
+            waiting: held.saturating_sub(running) as u64,
+            ..self.counters.read()
+        }
+    }
+
+    // Events
+
+    /// An event about an attempt.
+    pub fn event(&self, attempt: &Attempt, kind: omniq_model::EventKind) -> TaskEvent {
+        let task = attempt.task.as_deref();
+        TaskEvent {
+            lane: task.map(|task| task.lane.clone()).unwrap_or_default(),
+            attempt: attempt.number,
+            session: Some(attempt.session.id),
+            what: task.map(event::what).unwrap_or_default(),
+            ..event::event(attempt.id, attempt.token.fence, kind, self.sink.now())
+        }
+    }
+
+    /// How people call a task's module.
+    pub fn module_of(task: &Task) -> (&Name, &Name) {
+        (&task.module.name, &task.module.version)
+    }
+}
+
+/// Attempts that have ended and are not committed yet. The pools put them in, the finisher takes them out.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    rules: Rules,
+    done: Mutex<Vec<Done>>,
+    filled: Notify,
+    /// The claimer's.
+    wake: Arc<Notify>,
+}
+
+impl Outbox {
+    fn new(rules: Rules, wake: Arc<Notify>) -> Self {
+        Self { rules, done: Mutex::default(), filled: Notify::new(), wake }
+    }
+
+    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn len(&self) -> usize {
+        self.done().len()
+    }
+
+    pub fn push(&self, done: Done) {
+        let mut all = self.done();
+        all.push(done);
+        let is_first = all.len() == 1;
+        drop(all);
+        // Whoever takes them takes all there are: only the first one has to wake it.
+        if is_first {
+            self.filled.notify_one();
+        }
+    }
+
+    pub fn push_all(&self, done: Vec<Done>) {
+        if done.is_empty() {
+            return;
+        }
+        self.done().extend(done);
+        self.filled.notify_one();
+    }
+
+    /// At most so many; waits for the first.
+    pub async fn take(&self, most: usize) -> Vec<Done> {
+        loop {
+            let taken = self.take_now(most);
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn take_now(&self, most: usize) -> Vec<Done> {
+        let mut done = self.done();
+        if done.len() <= most {
+            return std::mem::take(&mut *done);
+        }
+        let rest = done.split_off(most);
+        std::mem::replace(&mut *done, rest)
+    }
+}
+
+impl Report for Outbox {
+    fn ended(&self, attempt: Attempt, ran: Ran) {
+        self.push(conclude(&self.rules, attempt, ran));
+    }
+
+    fn hungry(&self) {
+        self.wake.notify_one();
+    }
+}
