@@ -1,6 +1,7 @@
 //! What every store of OmniQ is held to.
 //!
-//! [`suite!`] makes a test of every case, grouped by guarantee, against the places a [`Factory`] gives.
+//! [`suite!`] makes a test of every case, grouped by guarantee, against the places a [`Factory`] gives. [`check_model`]
+//! makes random calls to a store and to the state machine that defines the promises, and compares.
 #![expect(
     clippy::unwrap_used,
     reason = "this crate is a test: what does not hold panics, and the panic names the case"
@@ -11,6 +12,7 @@ mod cases;
 mod factory;
 mod faulty;
 mod kit;
+mod model;
 mod roll;
 mod suite;
 
@@ -19,5 +21,6 @@ pub use cases::CASES;
 pub use factory::{Factory, Need, Place, Stores};
 pub use faulty::Faulty;
 pub use kit::{Kit, LEASE, START, TICK, WHILE, dump, dump_ended};
+pub use model::check_model;
 pub use roll::Rolls;
 pub use suite::{Case, Passed, Report, check_skips, run, run_case};

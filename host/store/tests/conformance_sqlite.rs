@@ -1,0 +1,8 @@
+//! The SQLite backend, held to what every store promises.
+
+#![cfg(feature = "sqlite")]
+
+#[path = "place/sqlite.rs"]
+mod place;
+
+omniq_conformance::suite!(place::Sqlite);
