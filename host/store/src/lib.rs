@@ -11,6 +11,8 @@ mod error;
 pub mod failpoint;
 pub mod memory;
 mod open;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod traits;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -28,11 +28,14 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What survives what. Default: [`Durability::Disk`]. Backends that hold everything in memory ignore it.
     pub durability: Durability,
+    /// Bytes of free disk space below which backends in files accept no new tasks, so that running ones can still end.
+    /// Default: 64 MiB.
+    pub reserve: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::default()), durability: Durability::default() }
+        Self { clock: Arc::new(SystemClock::default()), durability: Durability::default(), reserve: 64 << 20 }
     }
 }
 
@@ -50,6 +53,11 @@ pub async fn open_tasks(url: &str, options: &Options) -> Result<Arc<dyn TaskStor
             let store = shared(&OPEN, name, || MemoryTasks::new(Arc::clone(&options.clock)));
             Ok(store)
         }
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite(rest) => {
+            let config = crate::sqlite::Config::of_url(rest, options)?;
+            Ok(Arc::new(crate::sqlite::SqliteTasks::shared(config).await?))
+        }
     }
 }
 
@@ -64,6 +72,11 @@ pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn Result
             let store = shared(&OPEN, name, || MemoryResults::new(Arc::clone(&options.clock)));
             Ok(store)
         }
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite(rest) => {
+            let config = crate::sqlite::Config::of_url(rest, options)?;
+            Ok(Arc::new(crate::sqlite::SqliteResults::shared(config).await?))
+        }
     }
 }
 
@@ -71,12 +84,17 @@ pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn Result
 ///
 /// # Errors
 /// As [`open_tasks`].
-pub async fn open_events(url: &str, _options: &Options) -> Result<Arc<dyn EventStore>> {
+pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryEvents> = LazyLock::new(Mutex::default);
             let store = shared(&OPEN, name, MemoryEvents::new);
             Ok(store)
+        }
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite(rest) => {
+            let config = crate::sqlite::Config::of_url(rest, options)?;
+            Ok(Arc::new(crate::sqlite::SqliteEvents::shared(config).await?))
         }
     }
 }
@@ -85,12 +103,17 @@ pub async fn open_events(url: &str, _options: &Options) -> Result<Arc<dyn EventS
 ///
 /// # Errors
 /// As [`open_tasks`].
-pub async fn open_modules(url: &str, _options: &Options) -> Result<Arc<dyn ModuleStore>> {
+pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryModules> = LazyLock::new(Mutex::default);
             let store = shared(&OPEN, name, MemoryModules::new);
             Ok(store)
+        }
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite(rest) => {
+            let config = crate::sqlite::Config::of_url(rest, options)?;
+            Ok(Arc::new(crate::sqlite::SqliteModules::shared(config).await?))
         }
     }
 }
@@ -99,6 +122,8 @@ pub async fn open_modules(url: &str, _options: &Options) -> Result<Arc<dyn Modul
 #[derive(Debug, PartialEq, Eq)]
 enum Place<'a> {
     Memory(&'a str),
+    #[cfg(feature = "sqlite")]
+    Sqlite(&'a str),
 }
 
 /// Backends that URLs are reserved for and that this version does not have.
@@ -111,12 +136,17 @@ const PLANNED: [(&str, &[&str]); 5] = [
 ];
 
 /// What this build can open.
+#[cfg(feature = "sqlite")]
+const HERE: &str = "`sqlite:PATH`, `memory:` and `memory:NAME`";
+#[cfg(not(feature = "sqlite"))]
 const HERE: &str = "`memory:` and `memory:NAME`";
 
 fn place(url: &str) -> Result<Place<'_>> {
     let Some((scheme, rest)) = url.split_once(':') else { return Err(no_scheme(url)) };
     match scheme {
         "memory" => Ok(Place::Memory(rest)),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Place::Sqlite(rest)),
         _ => Err(no_backend(scheme)),
     }
 }

@@ -1,0 +1,229 @@
+//! How ready tasks are leased.
+
+use std::collections::{HashMap, HashSet};
+
+use omniq_model::{
+    DecodeError, Kind, Lane, SessionId, State, Task, TaskError, TaskId, Timestamp, Token,
+};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::fault::Result;
+use super::live::{Live, live, session, small};
+use super::pack::{Pack, numbers};
+use super::plan::Plan;
+use super::tx::Tx;
+use crate::{Lease, Want};
+
+/// What one caller asked for.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub session: SessionId,
+    pub wants: Vec<Want>,
+}
+
+/// A lease before its task is decoded, which the caller does: the writer has other things to do.
+#[derive(Debug)]
+pub(super) struct RawLease {
+    id: TaskId,
+    token: Token,
+    attempt: u32,
+    crashes: u32,
+    created: Timestamp,
+    bytes: Vec<u8>,
+}
+
+impl RawLease {
+    pub(super) fn into_lease(self) -> Lease {
+        Lease {
+            id: self.id,
+            token: self.token,
+            attempt: self.attempt,
+            crashes: self.crashes,
+            created: self.created,
+            task: decode(&self.bytes),
+        }
+    }
+}
+
+pub(super) fn decode(bytes: &[u8]) -> std::result::Result<std::sync::Arc<Task>, DecodeError> {
+    Task::decode(bytes).map(std::sync::Arc::new)
+}
+
+/// A ready task, as the claim sees it.
+struct Candidate {
+    live: Live,
+    bytes: Vec<u8>,
+}
+
+/// Claims that were decided and not yet written.
+#[derive(Default)]
+struct Taken {
+    rows: Pack,
+    keyed: Vec<i64>,
+}
+
+/// Of which caller's claim, for whom, under which nonce.
+type Place = (usize, SessionId, u64);
+
+impl Tx<'_> {
+    /// See [`TaskStore::claim`](crate::TaskStore::claim); several callers' claims in turn.
+    pub(super) async fn claim(&mut self, claims: &[&Claim]) -> Result<Vec<Vec<RawLease>>> {
+        let alive = self.alive(claims.iter().map(|claim| claim.session)).await?;
+        let mut answers: Vec<Vec<RawLease>> = claims.iter().map(|_| Vec::new()).collect();
+        let wants = claims.iter().enumerate().flat_map(|(index, claim)| {
+            let place = move |want: &Want| (index, claim.session, want.nonce);
+            claim.wants.iter().map(move |want| (place(want), want))
+        });
+        let mut wants = wants.filter(|((_, id, _), _)| alive.contains(id)).peekable();
+        // Neighbours that want the same lane are served by one statement.
+        while let Some((place, want)) = wants.next() {
+            let mut places = vec![(place, want.max)];
+            while let Some((place, next)) = wants.next_if(|(_, next)| next.lane == want.lane) {
+                places.push((place, next.max));
+            }
+            self.claim_lane(&want.lane, places, &mut answers).await?;
+        }
+        Ok(answers)
+    }
+
+    /// Which of these sessions live.
+    pub(super) async fn alive(
+        &mut self,
+        ids: impl Iterator<Item = SessionId>,
+    ) -> Result<HashSet<SessionId>> {
+        const ALIVE: &str = "
+            select id from omniq_session
+             where id in (select value from json_each(?1)) and expires >= ?2";
+        let ids: HashMap<i64, SessionId> = ids.map(|id| (session(id), id)).collect();
+        let alive: Vec<i64> = sqlx::query_scalar(ALIVE)
+            .bind(numbers(ids.keys().copied()))
+            .bind(self.now.as_millis())
+            .fetch_all(&mut *self.conn)
+            .await?;
+        Ok(alive.iter().filter_map(|id| ids.get(id).copied()).collect())
+    }
+
+    async fn claim_lane(
+        &mut self,
+        lane: &Lane,
+        places: Vec<(Place, usize)>,
+        answers: &mut [Vec<RawLease>],
+    ) -> Result<()> {
+        let Some(lane) = self.names.find_lane(self.conn, lane).await? else { return Ok(()) };
+        let mut left: usize = places.iter().fold(0, |sum, (_, max)| sum.saturating_add(*max));
+        let mut places =
+            places.into_iter().flat_map(|(place, max)| std::iter::repeat_n(place, max));
+        while left > 0 {
+            let size = left.min(1000); // so that a claim for everything does not hold everything in memory twice
+            let ready = self.ready(lane, size).await?;
+            let full = ready.len() == size;
+            let expired = self.take(ready, &mut places, &mut left, answers).await?;
+            if !full && !expired {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ready(&mut self, lane: i64, max: usize) -> Result<Vec<Candidate>> {
+        const READY: &str = concat!(
+            "select ",
+            live!(),
+            ", b.bytes from omniq_task t cross join omniq_body b on b.seq = t.seq
+              where t.state = 2 and t.lane = ?1
+                and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
+              order by t.rank, t.seq limit ?2"
+        );
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let rows = sqlx::query(READY).bind(lane).bind(max).fetch_all(&mut *self.conn).await?;
+        let candidate =
+            |row: &SqliteRow| Ok(Candidate { live: Live::read(row, 0)?, bytes: row.try_get(17)? });
+        rows.iter().map(candidate).collect()
+    }
+
+    /// Leases these in their order; tells whether some were past their time to live, which ends the walk when that may
+    /// have made others ready.
+    async fn take(
+        &mut self,
+        ready: Vec<Candidate>,
+        places: &mut impl Iterator<Item = Place>,
+        left: &mut usize,
+        answers: &mut [Vec<RawLease>],
+    ) -> Result<bool> {
+        let mut plan = Plan::default();
+        let mut taken = Taken::default();
+        let mut any_expired = false;
+        for Candidate { live, bytes } in ready {
+            if live.has_expired(self.now) {
+                any_expired = true;
+                let awaited = live.awaited;
+                plan.end_without(self, live, State::Expired, expired()).await?;
+                if awaited {
+                    break;
+                }
+                continue;
+            }
+            let Some((index, session, nonce)) = places.next() else { break };
+            *left -= 1;
+            answers[index].push(self.lease(live, session, nonce, bytes, &mut taken));
+        }
+        self.write_taken(taken).await?;
+        plan.write(self).await?;
+        Ok(any_expired)
+    }
+
+    fn lease(
+        &mut self,
+        live: Live,
+        holder: SessionId,
+        nonce: u64,
+        bytes: Vec<u8>,
+        taken: &mut Taken,
+    ) -> RawLease {
+        let fence = live.fence + 1;
+        let attempt = live.attempt.saturating_add(1);
+        taken.rows.row(&[live.seq.into(), nonce.cast_signed().into(), session(holder).into()]);
+        if live.is_keyed() {
+            taken.keyed.push(live.seq);
+        }
+        self.moves(live.lane, State::Ready, State::Running);
+        RawLease {
+            id: live.id,
+            token: Token { fence: fence.cast_unsigned(), nonce },
+            attempt: small(attempt),
+            crashes: small(live.crashes),
+            created: Timestamp::from_millis(live.created),
+            bytes,
+        }
+    }
+
+    async fn write_taken(&mut self, mut taken: Taken) -> Result<()> {
+        const TAKE: &str = "
+            update omniq_task set state = 3, fence = fence + 1, attempt = min(attempt + 1, 4294967295),
+                   nonce = v.nonce, session = v.session, started = ?2
+              from (select value ->> 0 as seq, value ->> 1 as nonce, value ->> 2 as session
+                      from json_each(?1)) v
+             where omniq_task.seq = v.seq";
+        // A key that is taken until its task starts.
+        const FREE: &str = "
+            delete from omniq_ukey where scope = 0 and holder in (select value from json_each(?1))";
+        if taken.rows.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(TAKE)
+            .bind(taken.rows.take().0)
+            .bind(self.now.as_millis())
+            .execute(&mut *self.conn)
+            .await?;
+        if !taken.keyed.is_empty() {
+            sqlx::query(FREE).bind(numbers(taken.keyed)).execute(&mut *self.conn).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a task that was not started in time has no result.
+pub(super) fn expired() -> TaskError {
+    TaskError::new(Kind::Expired, "it did not start within its time to live")
+}

@@ -1,0 +1,146 @@
+//! What time does: tasks become due, time to live runs out, results are forgotten.
+
+use omniq_model::{State, Timestamp};
+use sqlx::Row;
+
+use super::claim::expired;
+use super::fault::Result;
+use super::live::{Live, live, state};
+use super::pack::{Pack, numbers};
+use super::plan::Plan;
+use super::tx::Tx;
+use crate::{Due, Moved};
+
+impl Tx<'_> {
+    /// See [`TaskStore::promote`](crate::TaskStore::promote).
+    pub(super) async fn promote(&mut self, max: usize) -> Result<Due> {
+        const DUE: &str = "
+            select seq, lane from omniq_task where state = 1 and due <= ?1 order by due, seq limit ?2";
+        const PROMOTE: &str = "
+            update omniq_task set state = 2 where seq in (select value from json_each(?1))";
+        const NEXT: &str = "select min(due) from omniq_task where state = 1";
+        let rows = sqlx::query(DUE)
+            .bind(self.now.as_millis())
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
+            .fetch_all(&mut *self.conn)
+            .await?;
+        let mut seqs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            seqs.push(row.try_get(0)?);
+            self.moves(row.try_get(1)?, State::Scheduled, State::Ready);
+        }
+        let promoted = seqs.len();
+        if promoted > 0 {
+            sqlx::query(PROMOTE).bind(numbers(seqs)).execute(&mut *self.conn).await?;
+        }
+        let next: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&mut *self.conn).await?;
+        let next = next.map(|due| Timestamp::from_millis(due).since(self.now));
+        Ok(Due { promoted, next })
+    }
+
+    /// See [`TaskStore::expire`](crate::TaskStore::expire).
+    pub(super) async fn expire(&mut self, max: usize) -> Result<Vec<Moved>> {
+        const EXPIRED: &str = concat!(
+            "select ",
+            live!(),
+            " from omniq_task t
+              where t.expires <= ?1 and t.expires is not null and t.attempt = 0 and t.state < 3
+              order by t.expires, t.seq limit ?2"
+        );
+        let mut moved = Vec::new();
+        while moved.len() < max {
+            let left = max - moved.len();
+            let rows = sqlx::query(EXPIRED)
+                .bind(self.now.as_millis())
+                .bind(i64::try_from(left).unwrap_or(i64::MAX))
+                .fetch_all(&mut *self.conn)
+                .await?;
+            let mut plan = Plan::default();
+            for row in &rows {
+                let mut task = Live::read(row, 0)?;
+                if plan.has_moved(task.seq) {
+                    continue; // its parent's end has ended it
+                }
+                let from = task.state;
+                plan.end_without(self, task.clone(), State::Expired, expired()).await?;
+                task.state = State::Expired;
+                moved.push(task.moved(self.lane_name(task.lane).await?, from));
+            }
+            plan.write(self).await?;
+            if rows.len() < left {
+                break;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// See [`TaskStore::purge`](crate::TaskStore::purge).
+    pub(super) async fn purge(&mut self, max: usize) -> Result<usize> {
+        const OVER: &str = "
+            select seq, lane, state from omniq_done where forget <= ?1 order by forget limit ?2";
+        const WINDOWS: &str = "delete from omniq_ukey where until is not null and until <= ?1";
+        const COUNTS: &str = "delete from omniq_tally where count = 0";
+        let now = self.now.as_millis();
+        let rows = sqlx::query(OVER)
+            .bind(now)
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
+            .fetch_all(&mut *self.conn)
+            .await?;
+        let mut seqs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            seqs.push(row.try_get(0)?);
+            self.count(row.try_get(1)?, state(row.try_get(2)?), -1);
+        }
+        self.forget(&seqs).await?;
+        sqlx::query(WINDOWS).bind(now).execute(&mut *self.conn).await?;
+        sqlx::query(COUNTS).execute(&mut *self.conn).await?;
+        Ok(seqs.len())
+    }
+
+    /// See [`ResultStore::purge`](crate::ResultStore::purge).
+    pub(super) async fn purge_results(&mut self, max: usize) -> Result<usize> {
+        const PURGE: &str = "
+            delete from omniq_result where seq in
+                (select seq from omniq_result where forget <= ?1 order by forget limit ?2)";
+        let done = sqlx::query(PURGE)
+            .bind(self.now.as_millis())
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    /// See [`ResultStore::put`](crate::ResultStore::put).
+    pub(super) async fn put_results(&mut self, results: &[&crate::StagedResult]) -> Result<()> {
+        const PUT: &str = "
+            insert into omniq_result(fence, nonce, forget, format, task, bytes)
+            select value ->> 0, value ->> 1, value ->> 2, value ->> 3, substr(?2, (value ->> 4) + 1, 16),
+                   substr(?2, (value ->> 6) + 1, value ->> 7)
+              from json_each(?1) where true on conflict do nothing";
+        let mut pack = Pack::default();
+        for (index, staged) in results.iter().enumerate() {
+            let token = staged.key.token;
+            pack.row(&[
+                token.fence.cast_signed().into(),
+                token.nonce.cast_signed().into(),
+                (self.now + staged.ttl.get()).as_millis().into(),
+                i64::from(staged.value.format.number()).into(),
+                super::pack::Cell::Bytes(staged.key.task.as_bytes()),
+                super::pack::Cell::Bytes(&staged.value.bytes),
+            ]);
+            if pack.is_full() || index + 1 == results.len() {
+                let (json, blob) = pack.take();
+                sqlx::query(PUT).bind(json).bind(blob).execute(&mut *self.conn).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`ResultStore::remove`](crate::ResultStore::remove).
+    pub(super) async fn remove_results(&mut self, tasks: &[omniq_model::TaskId]) -> Result<()> {
+        const REMOVE: &str = "
+            delete from omniq_result where task in (select unhex(value) from json_each(?1))";
+        sqlx::query(REMOVE).bind(super::pack::ids(tasks)).execute(&mut *self.conn).await?;
+        Ok(())
+    }
+}
