@@ -55,7 +55,8 @@ pub struct Config {
     /// Where results live: `OMNIQ_RESULT_STORAGE_URL`, `OMNIQ_RESULT_STORAGE_TYPE`. Default: where the tasks are.
     pub results: Storage,
     /// Where events live: `OMNIQ_EVENT_STORAGE_URL`, `OMNIQ_EVENT_STORAGE_TYPE`. Default: an SQLite file beside that of
-    /// the tasks (`omniq-events.db` beside `omniq.db`), or in memory where the tasks are.
+    /// the tasks (`omniq-events.db` beside `omniq.db`); of the kind `memory`, which keeps none, where
+    /// the tasks are.
     pub events: Storage,
     /// Where large bytes live.
     pub objects: Objects,

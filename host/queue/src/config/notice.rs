@@ -146,7 +146,7 @@ impl Config {
 
     fn missing_objects(&self) -> Option<Notice> {
         let url = self.objects.url.as_ref()?;
-        if url.kind() == Some(StorageKind::Memory) && self.tasks.kind == StorageKind::Memory {
+        if url.kind() == Some(StorageKind::Memory) {
             return None;
         }
         let text = format!(

@@ -104,7 +104,7 @@ settings! {
             default "" or "what the scheme of the URL says";
         /// Where events live.
         url: Option<StorageUrl> = "events.url", ["OMNIQ_EVENT_STORAGE_URL"],
-            default "" or "an SQLite file beside that of the tasks; in memory where the tasks are";
+            default "" or "an SQLite file beside that of the tasks; none are kept where tasks are in memory";
     }
 
     /// Where large bytes live: modules, and what does not fit into a record.

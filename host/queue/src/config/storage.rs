@@ -93,7 +93,6 @@ fn resolve_events(reader: &mut Reader<'_>, tasks: &Storage, folder: &Path) -> St
     let beside = match (tasks.kind, tasks.url.sqlite_path()) {
         (_, Some(path)) => Storage::sqlite(&beside(path)),
         (StorageKind::Memory, None) => tasks.clone(),
-        (StorageKind::Sqlite, None) => Storage::memory(),
         _ => Storage::sqlite(&folder.join("events.db")),
     };
     let events = GivenEvents::read(reader);
@@ -174,10 +173,16 @@ impl Given {
                 reader.problem(self.kind_key, text);
                 None
             }
-            (_, Some(StorageKind::Sqlite)) if is_empty_path(&url) => {
+            (_, Some(StorageKind::Sqlite)) if url.sqlite_path().is_none() => {
                 let text = format!(
-                    "{name} is `{url}`, which names no file; write `sqlite:PATH`, such as `sqlite:omniq.db`"
+                    "{name} is `{url}`, which names no file; write `sqlite:PATH`, or `memory:` for what need not last"
                 );
+                reader.problem(self.url_key, text);
+                None
+            }
+            (_, Some(StorageKind::Sqlite)) if url.as_str().contains('?') => {
+                let text =
+                    format!("{name} is `{url}`, but `sqlite:PATH` takes no options after a `?`");
                 reader.problem(self.url_key, text);
                 None
             }
@@ -220,9 +225,4 @@ impl Given {
             }
         }
     }
-}
-
-/// Whether a URL of SQLite names nothing, not even a database in memory.
-fn is_empty_path(url: &StorageUrl) -> bool {
-    url.sqlite_path().is_none() && !url.as_str().ends_with(":memory:")
 }

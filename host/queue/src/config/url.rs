@@ -78,14 +78,13 @@ impl StorageUrl {
         SCHEMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme)).map(|(_, kind)| *kind)
     }
 
-    /// The path of an SQLite file; `None` for other storages, and for a database in memory.
+    /// The path of an SQLite file; `None` for other storages, and where none is named.
     pub fn sqlite_path(&self) -> Option<&Path> {
         if self.kind() != Some(StorageKind::Sqlite) {
             return None;
         }
         let (_, rest) = self.0.split_once(':')?;
-        let rest = rest.strip_prefix("//").unwrap_or(rest);
-        let path = rest.split('?').next().unwrap_or(rest);
+        let path = rest.strip_prefix("//").unwrap_or(rest);
         (!path.is_empty() && path != ":memory:").then(|| Path::new(path))
     }
 }
@@ -213,7 +212,7 @@ mod tests {
         use StorageKind::*;
         for (text, kind, path) in [
             ("sqlite:a/b.db", Some(Sqlite), Some("a/b.db")),
-            ("sqlite://a/b.db?mode=rwc", Some(Sqlite), Some("a/b.db")),
+            ("sqlite://a/b.db", Some(Sqlite), Some("a/b.db")),
             ("sqlite:///a/b.db", Some(Sqlite), Some("/a/b.db")),
             ("SQLite:x", Some(Sqlite), Some("x")),
             ("sqlite::memory:", Some(Sqlite), None),

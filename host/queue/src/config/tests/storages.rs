@@ -63,7 +63,6 @@ fn what_is_left_out_follows_from_what_is_said() {
             "postgres://h/d",
             "sqlite:.omniq/events.db",
         ),
-        (&[(TASKS, "sqlite::memory:")], "sqlite::memory:", "sqlite::memory:", "memory:"),
         (
             &[("OMNIQ_RESULT_STORAGE_TYPE", "sqlite")],
             "sqlite:.omniq/omniq.db",
@@ -140,6 +139,11 @@ fn what_contradicts_or_names_nothing_is_refused() {
         ),
         (&[("OMNIQ_TASK_STORAGE_URL", "sqlite:")], "names no file"),
         (
+            &[("OMNIQ_TASK_STORAGE_URL", "sqlite::memory:")],
+            "names no file; write `sqlite:PATH`, or `memory:`",
+        ),
+        (&[("OMNIQ_TASK_STORAGE_URL", "sqlite:x.db?mode=ro")], "takes no options after a `?`"),
+        (
             &[("OMNIQ_TASK_STORAGE_TYPE", "redis"), ("OMNIQ_TASK_STORAGE_URL", "host:6379")],
             "whose scheme is not known",
         ),
@@ -201,7 +205,7 @@ fn what_is_not_there_yet_is_said_where_it_takes_effect() {
             &[("OMNIQ_OBSTORE_URI", "s3://b")],
             &[(Error, "`OMNIQ_OBSTORE_URI` asks for modules in `s3://b`")],
         ),
-        (&[("OMNIQ_OBSTORE_URI", "memory://")], &[(Error, "asks for modules in `memory://`")]),
+        (&[("OMNIQ_OBSTORE_URI", "memory://")], &[]),
         (
             &[("OMNIQ_DEFAULT_WORKER", "gevent")],
             &[(Error, "`OMNIQ_DEFAULT_WORKER` asks for the pool `green`")],
