@@ -1,8 +1,6 @@
-//! The SQLite backend, held to what every store promises.
-
+//! SQLite, held to what every store promises.
 #![cfg(feature = "sqlite")]
 
-#[path = "place/sqlite.rs"]
 mod place;
 
-omniq_conformance::suite!(place::Sqlite);
+omniq_conformance::suite!(place::Sqlite(omniq_store::Durability::Disk));

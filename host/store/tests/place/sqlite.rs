@@ -1,5 +1,6 @@
-//! A place in a folder of its own: opening it again opens the files anew, beside those that are open.
+//! A place in a folder of its own: tasks, results and modules in one file, events in another.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,11 +8,11 @@ use omniq_conformance::{Factory, Place, Stores};
 use omniq_model::TaskId;
 use omniq_store::sqlite::{Config, SqliteEvents, SqliteModules, SqliteResults, SqliteTasks};
 use omniq_store::{Durability, ManualClock};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::Connection as _;
 
-/// Makes places in folders.
+/// Makes places in folders that go away with them.
 #[derive(Debug)]
-pub struct Sqlite;
+pub struct Sqlite(pub Durability);
 
 #[async_trait]
 impl Factory for Sqlite {
@@ -20,8 +21,8 @@ impl Factory for Sqlite {
     }
 
     async fn place(&self, clock: ManualClock) -> Arc<dyn Place> {
-        let folder = tempfile::tempdir().expect("a folder for temporary files");
-        Arc::new(SqlitePlace { folder, clock })
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        Arc::new(SqlitePlace { folder, clock, durability: self.0 })
     }
 }
 
@@ -29,26 +30,26 @@ impl Factory for Sqlite {
 struct SqlitePlace {
     folder: tempfile::TempDir,
     clock: ManualClock,
+    durability: Durability,
 }
 
 impl SqlitePlace {
-    fn config(&self, name: &str) -> Config {
-        Config {
-            clock: Arc::new(self.clock.clone()),
-            durability: Durability::Os, // the suite kills no machine
-            ..Config::new(self.folder.path().join(name))
-        }
+    fn config(&self, file: impl AsRef<Path>) -> Config {
+        let path = self.folder.path().join(file);
+        let clock = Arc::new(self.clock.clone());
+        Config { clock, durability: self.durability, ..Config::new(path) }
     }
 }
 
 #[async_trait]
 impl Place for SqlitePlace {
     async fn open(&self) -> Stores {
-        let tasks = SqliteTasks::open(self.config("tasks.db")).await.unwrap();
+        let tasks = SqliteTasks::open(self.config("omniq.db")).await.unwrap();
+        let events = SqliteEvents::open(self.config("events.db")).await.unwrap();
         Stores {
             results: Some(Arc::new(SqliteResults::beside(&tasks))),
             modules: Some(Arc::new(SqliteModules::beside(&tasks))),
-            events: Some(Arc::new(SqliteEvents::open(self.config("events.db")).await.unwrap())),
+            events: Some(Arc::new(events)),
             tasks: Arc::new(tasks),
         }
     }
@@ -58,14 +59,16 @@ impl Place for SqlitePlace {
     }
 
     async fn damage(&self, task: TaskId) {
-        const DAMAGE: &str = "
-            update omniq_body set bytes = x'ff00'
-             where seq = (select seq from omniq_task where id = ?1
-                          union all select seq from omniq_done where id = ?1)";
-        let url = format!("sqlite:{}", self.folder.path().join("tasks.db").display());
-        let mut conn = SqliteConnection::connect(&url).await.unwrap();
-        let id = task.as_bytes().to_vec();
-        let done = sqlx::query(DAMAGE).bind(id).execute(&mut conn).await.unwrap();
-        assert_eq!(done.rows_affected(), 1, "there is no task {task}");
+        let url = format!("sqlite:{}", self.folder.path().join("omniq.db").display());
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let done = sqlx::query(
+            "update omniq_body set bytes = x'ff00' where seq = (select seq from omniq_task where id = ?)",
+        )
+        .bind(task.as_bytes().as_slice())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+        connection.close().await.unwrap();
     }
 }
