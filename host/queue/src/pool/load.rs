@@ -96,7 +96,7 @@ mod tests {
     fn only_what_is_known_to_be_quick_is_fetched_in_advance() {
         let load = Load::new(2);
         assert_eq!(load.prefetch(500), 0);
-        let mut run = |took| {
+        let run = |took| {
             load.submitted(1);
             load.began();
             load.ended(took);

@@ -21,6 +21,9 @@ mod shutdown;
 mod start;
 mod task_host;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use attempt::{Attempt, Job, Program};
 pub use handle::{Stats, WorkerHandle};
 pub use options::WorkerOptions;

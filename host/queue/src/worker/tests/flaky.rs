@@ -1,0 +1,124 @@
+//! A store that loses answers, refuses calls and garbles tasks when it is told to.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use omniq_model::{DecodeError, Lane, Name, Schedule, SessionId, Task, TaskId, Timestamp, Token};
+use omniq_store::memory::MemoryTasks;
+use omniq_store::*;
+
+#[derive(Debug)]
+pub struct Flaky {
+    inner: MemoryTasks,
+    /// No heartbeat gets through.
+    pub is_deaf: AtomicBool,
+    /// So many answers of claims and finishes are lost after the store did what they asked for.
+    pub lost_claims: AtomicU32,
+    pub lost_finishes: AtomicU32,
+    /// So many calls of finish are refused before anything is done.
+    pub refused_finishes: AtomicU32,
+    /// Tasks come out of claims unreadable.
+    pub is_garbled: AtomicBool,
+}
+
+impl Flaky {
+    pub fn new(inner: MemoryTasks) -> Self {
+        Self {
+            inner,
+            is_deaf: AtomicBool::new(false),
+            lost_claims: AtomicU32::new(0),
+            lost_finishes: AtomicU32::new(0),
+            refused_finishes: AtomicU32::new(0),
+            is_garbled: AtomicBool::new(false),
+        }
+    }
+}
+
+fn cut(action: &'static str) -> Error {
+    Error::unavailable("flaky", action, std::io::Error::other("the connection was cut"))
+}
+
+/// Whether this is one of the next so many.
+fn is_due(counter: &AtomicU32) -> bool {
+    counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+}
+
+macro_rules! pass {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)+) => {
+        #[async_trait]
+        impl TaskStore for Flaky {
+            $(async fn $name(&self, $($arg: $ty),*) -> Result<$out> {
+                self.inner.$name($($arg),*).await
+            })+
+
+            async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
+                let mut leases = self.inner.claim(session, wants).await?;
+                if !leases.is_empty() && is_due(&self.lost_claims) {
+                    return Err(cut("claim tasks"));
+                }
+                if self.is_garbled.load(Ordering::Acquire) {
+                    for lease in &mut leases {
+                        lease.task = Err(DecodeError { what: "task", reason: "garbled".into() });
+                    }
+                }
+                Ok(leases)
+            }
+
+            async fn finish(&self, session: &Session, ends: Vec<End>) -> Result<Vec<Finished>> {
+                if is_due(&self.refused_finishes) {
+                    return Err(cut("finish tasks"));
+                }
+                let finished = self.inner.finish(session, ends).await?;
+                if is_due(&self.lost_finishes) { Err(cut("finish tasks")) } else { Ok(finished) }
+            }
+
+            async fn heartbeat(&self, session: &Session, held: Held) -> Result<Beat> {
+                if self.is_deaf.load(Ordering::Acquire) {
+                    return Err(cut("keep the session alive"));
+                }
+                self.inner.heartbeat(session, held).await
+            }
+
+            fn caps(&self) -> Caps {
+                self.inner.caps()
+            }
+
+            fn changes(&self, interest: Interest) -> Changes {
+                self.inner.changes(interest)
+            }
+
+            async fn changed(&self, interest: Interest, seen: Changes, timeout: Duration) -> Changes {
+                self.inner.changed(interest, seen, timeout).await
+            }
+        }
+    };
+}
+
+pass! {
+    fn now() -> Timestamp;
+    fn enqueue(tasks: Vec<Task>) -> Vec<Enqueued>;
+    fn open_session(id: SessionId, worker: &WorkerInfo, lease: Duration) -> Session;
+    fn close_session(session: &Session) -> Vec<Moved>;
+    fn cancels(session: &Session) -> Vec<(TaskId, Token)>;
+    fn reconcile(session: &Session, held: &[(TaskId, Token)]) -> Vec<Moved>;
+    fn cancel(select: &Select) -> Outcome;
+    fn retry(select: &Select) -> Outcome;
+    fn remove(select: &Select) -> Outcome;
+    fn pause(lane: &Lane, paused: bool) -> ();
+    fn ready_lanes(after: Option<&Lane>, max: usize) -> Vec<Lane>;
+    fn promote(max: usize) -> Due;
+    fn reclaim(max: usize) -> Vec<Moved>;
+    fn expire(max: usize) -> Vec<Moved>;
+    fn purge(max: usize) -> usize;
+    fn put_schedules(schedules: Vec<Schedule>) -> Vec<Option<u64>>;
+    fn remove_schedules(names: &[(Name, Name)]) -> Vec<bool>;
+    fn schedules(tenant: Option<&Name>) -> Vec<Schedule>;
+    fn due_schedules(max: usize) -> Vec<Schedule>;
+    fn fire(fires: Vec<Fire>) -> Vec<Fired>;
+    fn get(ids: &[TaskId]) -> Vec<Option<Info>>;
+    fn list(filter: &Filter, before: Option<u64>, max: usize) -> Page;
+    fn count(filter: &Filter) -> Counts;
+    fn ended(after: (Timestamp, TaskId), max: usize) -> Vec<Info>;
+    fn close() -> ();
+}

@@ -1,0 +1,8 @@
+//! Workers on a store in memory, with real components.
+
+mod crash;
+mod ends;
+mod flaky;
+mod kit;
+mod life;
+mod module;
