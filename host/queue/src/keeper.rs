@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use omniq_model::{EventKind, Kind, TaskError, TaskEvent};
 use omniq_store::{Interest, Moved, Result};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ends::Ends;
@@ -52,6 +53,8 @@ impl Keeper {
                     continue;
                 }
             };
+            // A store in memory never waits: others of this thread have their turn here.
+            yield_now().await;
             // Something new may be due before what is known to be next.
             let news = async {
                 tokio::join!(sleep(PACE), tasks.changed(Interest::Work, seen, wait));
@@ -82,6 +85,7 @@ impl Keeper {
             if moved.len() < BATCH {
                 break;
             }
+            yield_now().await;
         }
         loop {
             let moved = tasks.expire(BATCH).await?;
@@ -90,17 +94,20 @@ impl Keeper {
             if moved.len() < BATCH {
                 break;
             }
+            yield_now().await;
         }
         for _ in 0..PURGES {
             if tasks.purge(PURGE).await? < PURGE {
                 break;
             }
+            yield_now().await;
         }
         if let Some(results) = &self.stores.results {
             for _ in 0..PURGES {
                 if results.purge(PURGE).await? < PURGE {
                     break;
                 }
+                yield_now().await;
             }
         }
         Ok(())

@@ -1,0 +1,263 @@
+//! How many tasks a second one process takes, runs and settles, and how long a single one takes.
+//!
+//! `cargo bench -p omniq --bench drain [-- FILTER]` prints each figure beside its floor, measured in the same run: the
+//! sandbox alone on all processors, and for SQLite the store alone. Rows: `memory`, `sqlite`, `latency`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use omniq::ends::Ends;
+use omniq::event::Sink;
+use omniq::worker::{Worker, WorkerOptions};
+use omniq::{Digest, Name, Payload, Pool, Stores, TaskId};
+use omniq_model::{Lane, Module, ModuleRef, SessionId, Task, TaskResult, Timestamp};
+use omniq_sandbox::{Allocation, Call, Function, Sandbox};
+use omniq_store::{
+    End, How, Interest, Options, TaskStore, Want, WorkerInfo, open_events, open_modules, open_tasks,
+};
+
+/// A component that does nothing.
+const NOOP: &str = r#"(component
+    (core module $code (func (export "run")))
+    (core instance $code (instantiate $code))
+    (func (export "run") (canon lift (core func $code "run"))))"#;
+const PROCESSORS_MOST: usize = 64;
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let sandbox = Sandbox::builder()
+        .allocation(Allocation::Pooled { instances: 200 })
+        .open()
+        .expect("the engine runs here");
+    let bytes = wat::parse_str(NOOP).expect("is right");
+    let run = sandbox.load(&bytes).expect("loads").function("run").expect("is there");
+    let floor = raw(&run);
+    println!("{:<44} {floor:>9.0}/s", "sandbox alone, all processors");
+    let wants = |name: &str| filter.is_empty() || name.contains(&filter);
+    for pool in [Pool::Thread, Pool::Async] {
+        if wants("memory") {
+            let bench = runtime.block_on(Bench::open("memory:", &sandbox, &bytes, pool));
+            let rate = runtime.block_on(bench.flow(400_000));
+            report(&format!("memory, {pool}: enqueue, run, result"), rate, floor);
+            let bench = runtime.block_on(Bench::open("memory:", &sandbox, &bytes, pool));
+            let rate = runtime.block_on(bench.drain(400_000));
+            report(&format!("memory, {pool}: drain"), rate, floor);
+        }
+        if wants("sqlite") {
+            let folder = tempfile::tempdir().expect("a folder");
+            let url = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
+            if pool == Pool::Thread {
+                let rate = runtime.block_on(store_alone(&url("raw.db"), 100_000));
+                println!("{:<44} {rate:>9.0}/s", "sqlite: claim and finish alone, by 500");
+            }
+            let bench = runtime.block_on(Bench::open(&url("tasks.db"), &sandbox, &bytes, pool));
+            let rate = runtime.block_on(bench.drain(200_000));
+            report(&format!("sqlite, {pool}: drain"), rate, floor);
+        }
+    }
+    if wants("latency") {
+        for url in ["memory:", "sqlite:"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let url = match url {
+                "sqlite:" => format!("sqlite:{}", folder.path().join("tasks.db").display()),
+                other => other.to_owned(),
+            };
+            let bench = runtime.block_on(Bench::open(&url, &sandbox, &bytes, Pool::Async));
+            let mut times = runtime.block_on(bench.single(500));
+            times.sort();
+            let name = url.split(':').next().unwrap_or_default();
+            let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+            println!("{name}, idle: enqueue to result, p50 {half:?}, p99 {most:?}");
+        }
+    }
+}
+
+fn report(what: &str, rate: f64, floor: f64) {
+    println!("{what:<44} {rate:>9.0}/s   {:.2} of the sandbox alone", rate / floor);
+}
+
+/// Calls a second on all processors with nothing around them.
+fn raw(run: &Function) -> f64 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(PROCESSORS_MOST);
+    let calls = AtomicU64::new(0);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while began.elapsed() < Duration::from_secs(2) {
+                    for _ in 0..100 {
+                        run.call_blocking(&[0xa0], Call::default()).result.expect("runs");
+                    }
+                    calls.fetch_add(100, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    calls.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+}
+
+struct Bench {
+    stores: Stores,
+    sandbox: Sandbox,
+    module: ModuleRef,
+    pool: Pool,
+}
+
+impl Bench {
+    async fn open(url: &str, sandbox: &Sandbox, bytes: &[u8], pool: Pool) -> Self {
+        let options = Options::default();
+        // Stores in memory of one name are shared: each bench has its own.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let url = if url == "memory:" { format!("memory:{number}") } else { url.to_owned() };
+        let stores = Stores {
+            tasks: open_tasks(&url, &options).await.expect("opens"),
+            results: None,
+            events: Some(
+                open_events(&url.replace("tasks.db", "events.db"), &options).await.expect("opens"),
+            ),
+            modules: open_modules(&url, &options).await.expect("opens"),
+            inline_max: 8 << 10,
+        };
+        let inspection = omniq_sandbox::inspect::inspect(bytes, &Default::default());
+        let digest: Digest = inspection.expect("is a component").digest;
+        let name: Name = "noop".parse().expect("is a name");
+        let module = Module {
+            name: name.clone(),
+            version: name,
+            digest,
+            size: bytes.len() as u64,
+            functions: Vec::new(),
+            command: false,
+            capabilities: Vec::new(),
+            pushed: Timestamp::default(),
+            unknown: Default::default(),
+        };
+        let reference = module.reference();
+        stores.modules.push(module, bytes.to_vec()).await.expect("is kept");
+        Self { stores, sandbox: sandbox.clone(), module: reference, pool }
+    }
+
+    fn task(&self, number: u64) -> Task {
+        let id = TaskId::derived(&[b"bench", &number.to_be_bytes()]);
+        Task::new(id, self.module.clone(), "run", Payload::cbor([0xa0]))
+    }
+
+    async fn enqueue(&self, from: u64, to: u64) {
+        for chunk in (from..to).collect::<Vec<_>>().chunks(1000) {
+            let tasks = chunk.iter().map(|number| self.task(*number)).collect();
+            self.stores.tasks.enqueue(tasks).await.expect("are accepted");
+        }
+    }
+
+    async fn start(&self, ends: &Ends, sink: &Sink) -> omniq::worker::WorkerHandle {
+        let options = WorkerOptions { pool: self.pool, ..WorkerOptions::default() };
+        let stores = self.stores.clone();
+        Worker::start(stores, self.sandbox.clone(), options, ends.clone(), sink.clone())
+            .await
+            .expect("starts")
+    }
+
+    async fn all_ended(&self, worker: &omniq::worker::WorkerHandle, count: u64) {
+        loop {
+            let seen = self.stores.tasks.changes(Interest::Ends);
+            if worker.stats().succeeded >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            self.stores.tasks.changed(Interest::Ends, seen, Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Tasks a second from the first enqueue to the last end, all at the same time.
+    async fn flow(&self, count: u64) -> f64 {
+        let (ends, sink) = (Ends::new(), Sink::start(self.stores.events.clone()));
+        let worker = self.start(&ends, &sink).await;
+        self.enqueue(count, count + 100).await;
+        self.all_ended(&worker, 100).await;
+        let began = Instant::now();
+        self.enqueue(0, count).await;
+        self.all_ended(&worker, count + 100).await;
+        let took = began.elapsed();
+        worker.stop(Duration::from_secs(5)).await;
+        sink.close().await;
+        count as f64 / took.as_secs_f64()
+    }
+
+    /// Tasks a second of a backlog.
+    async fn drain(&self, count: u64) -> f64 {
+        self.enqueue(0, count).await;
+        let (ends, sink) = (Ends::new(), Sink::start(self.stores.events.clone()));
+        let began = Instant::now();
+        let worker = self.start(&ends, &sink).await;
+        self.all_ended(&worker, count).await;
+        let took = began.elapsed();
+        worker.stop(Duration::from_secs(5)).await;
+        sink.close().await;
+        count as f64 / took.as_secs_f64()
+    }
+
+    /// How long one task takes at a time, from enqueue to result.
+    async fn single(&self, count: u64) -> Vec<Duration> {
+        let (ends, sink) = (Ends::new(), Sink::start(self.stores.events.clone()));
+        let worker = self.start(&ends, &sink).await;
+        let (watched, store) = (ends.clone(), Arc::clone(&self.stores.tasks));
+        let watcher = tokio::spawn(async move { watched.watch(store).await });
+        let mut times = Vec::new();
+        for number in 0..count {
+            let task = self.task(number);
+            let id = task.id;
+            let began = Instant::now();
+            self.stores.tasks.enqueue(vec![task]).await.expect("is accepted");
+            ends.wait(id).await.expect("is in the store");
+            times.push(began.elapsed());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        watcher.abort();
+        worker.stop(Duration::from_secs(5)).await;
+        sink.close().await;
+        times
+    }
+}
+
+/// Tasks a second through claim and finish of the store, with nothing run.
+async fn store_alone(url: &str, count: u64) -> f64 {
+    let tasks = open_tasks(url, &Options::default()).await.expect("opens");
+    let module = ModuleRef {
+        digest: Digest::from_sha256([7; 32]),
+        name: Name::default(),
+        version: Name::default(),
+        unknown: Default::default(),
+    };
+    for chunk in (0..count).collect::<Vec<_>>().chunks(1000) {
+        let task = |number: &u64| {
+            let id = TaskId::derived(&[b"raw", &number.to_be_bytes()]);
+            Task::new(id, module.clone(), "run", Payload::cbor([0xa0]))
+        };
+        tasks.enqueue(chunk.iter().map(task).collect()).await.expect("are accepted");
+    }
+    let session = tasks
+        .open_session(SessionId::new(1), &WorkerInfo::default(), Duration::from_secs(600))
+        .await
+        .expect("opens");
+    let began = Instant::now();
+    let mut done = 0;
+    while done < count {
+        let want = Want { lane: Lane::default(), max: 500, nonce: done };
+        let leases = tasks.claim(&session, &[want]).await.expect("claims");
+        done += leases.len() as u64;
+        let ends = leases.iter().map(|lease| End {
+            id: lease.id,
+            token: lease.token,
+            how: How::Succeeded(TaskResult::success(Payload::cbor([0xf6]))),
+        });
+        tasks.finish(&session, ends.collect()).await.expect("finishes");
+    }
+    count as f64 / began.elapsed().as_secs_f64()
+}
