@@ -160,11 +160,11 @@ async fn count_labelled(
 async fn tally(conn: &mut SqliteConnection, filter: &Filter) -> Result<Counts> {
     let mut sql = Sql::default();
     sql.push(
-        "select t.state, sum(t.count) from omniq_tally t cross join omniq_lane l on l.id = t.lane",
+        "select c.state, sum(c.count) from omniq_tally c cross join omniq_lane l on l.id = c.lane",
     );
-    sql.push(" where t.count <> 0");
+    sql.push(" where c.count <> 0");
     filter.lane_conditions(&mut sql);
-    sql.push(" group by t.state");
+    sql.push(" group by c.state");
     let mut counts = Counts::new();
     for row in sql.into_query().fetch_all(conn).await? {
         let state = state(row.try_get(0)?);
