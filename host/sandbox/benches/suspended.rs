@@ -46,8 +46,7 @@ fn main() {
     // `cargo bench` passes `--bench`, `cargo test` does not and wants to see it run once; a number is ours.
     let has = |option: &str| std::env::args().any(|word| word == option);
     let count = std::env::args().skip(1).find_map(|word| word.parse().ok());
-    let count: u32 =
-        count.unwrap_or(if has("--bench") && !has("--test") { 10_000 } else { 100 });
+    let count: u32 = count.unwrap_or(if has("--bench") && !has("--test") { 10_000 } else { 100 });
     let allocation = Allocation::Pooled { instances: count };
     let sandbox = Sandbox::builder().allocation(allocation).open().expect("the engine runs here");
     assert_eq!(sandbox.allocation(), allocation, "the pool fits");

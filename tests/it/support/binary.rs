@@ -33,7 +33,16 @@ fn build() -> PathBuf {
     let target = folder.parent().expect("a profile's folder lies in the target folder");
     let status = Command::new(env!("CARGO"))
         // With the features that the whole workspace has, or else cargo would build the engine a second time.
-        .args(["build", "--quiet", "--workspace", "--bin", "omniq", "--profile", profile, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "omniq",
+            "--profile",
+            profile,
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()

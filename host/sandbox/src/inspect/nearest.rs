@@ -15,10 +15,7 @@ pub(super) fn sorted_by<'a, T: ?Sized>(
 }
 
 /// The closest name, if it is close enough to be worth suggesting.
-pub fn suggestion<'a>(
-    wanted: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn suggestion<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = tail(wanted);
     let (distance, nearest) = names
         .into_iter()

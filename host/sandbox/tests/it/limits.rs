@@ -76,6 +76,26 @@ fn timeout_of_a_guest_asleep_in_the_host() {
 }
 
 #[test]
+fn timeout_of_a_guest_that_never_stops_calling_its_host() {
+    let guest = component(
+        r#"(component
+             (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock (export "now" (func (result u64)))))
+             (core func $now (canon lower (func $clock "now")))
+             (core module $code
+               (import "" "now" (func $now (result i64)))
+               (func (export "run") (loop (drop (call $now)) (br 0))))
+             (core instance $code (instantiate $code (with "" (instance (export "now" (func $now))))))
+             (func (export "run") (canon lift (core func $code "run"))))"#,
+    );
+    let timeout = limits(|limits| {
+        limits.timeout = Duration::from_millis(100);
+        limits.fuel = u64::MAX;
+        limits.host_calls = u64::MAX;
+    });
+    ends(&guest, timeout, Kind::Timeout, "wasi:clocks/monotonic-clock");
+}
+
+#[test]
 fn cpu() {
     let guest = plain("(func (export \"run\") (loop (br 0)))", "");
     let cpu = limits(|limits| {
