@@ -23,6 +23,7 @@ mod events;
 mod fault;
 mod filter;
 mod finish;
+mod floor;
 mod live;
 mod migrate;
 mod modules;
@@ -42,6 +43,7 @@ mod writer;
 
 pub use config::Config;
 pub use events::SqliteEvents;
+pub use floor::Floor;
 pub use modules::SqliteModules;
 pub use results::SqliteResults;
 pub use tasks::SqliteTasks;
