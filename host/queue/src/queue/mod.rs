@@ -1,0 +1,218 @@
+//! The queue as programs see it: modules and tasks go in, handles and answers come out.
+//!
+//! Everything here checks, asks and tells; what happens to a task is up to its store, what runs it to the workers.
+
+mod arguments;
+mod builder;
+mod catalog;
+mod control;
+mod enqueue;
+mod filter;
+mod handle;
+mod modules;
+mod open;
+mod task;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use omniq_model::TaskId;
+use omniq_store::{Clock, SystemClock};
+use tokio::task::AbortHandle;
+
+pub use builder::QueueBuilder;
+pub use control::Bulk;
+pub use filter::{FilterError, parse_filter};
+pub use handle::TaskHandle;
+pub use modules::{Published, Push};
+pub use task::{NewTask, TaskBuilder};
+pub use worker::WorkerBuilder;
+
+pub(crate) use task::Spec;
+
+use crate::config::{Config, Sources};
+use crate::ends::Ends;
+use crate::error::{Error, Result};
+use crate::event::Sink;
+use crate::stores::Stores;
+use catalog::Catalog;
+
+/// A durable task queue. Cheap to clone; clones are the same queue.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> omniq::Result<()> {
+/// use std::time::Duration;
+///
+/// use omniq::Queue;
+///
+/// let queue = Queue::connect("memory:").await?;
+/// let worker = queue.worker().start().await?;
+/// # let add = br#"(component
+/// #     (core module $m (func (export "add") (param i32 i32) (result i32)
+/// #         (i32.add (local.get 0) (local.get 1))))
+/// #     (core instance $i (instantiate $m))
+/// #     (func (export "add") (param "a" s32) (param "b" s32) (result s32)
+/// #         (canon lift (core func $i "add"))))"#.as_slice();
+/// queue.push("add", add).await?;
+///
+/// let task = queue.task("add", "add").args((5, 10)).await?;
+/// assert_eq!(task.result::<i32>().await?, 15);
+/// worker.stop(Duration::from_secs(5)).await;
+/// queue.close().await
+/// # }
+/// ```
+///
+/// It needs a tokio runtime: some of its work goes on between calls, until the last clone is dropped or it is
+/// [closed](Self::close). Where there is none, [`blocking::Queue`](crate::blocking::Queue) brings its own.
+#[derive(Clone)]
+pub struct Queue(Arc<Shared>);
+
+/// What all clones share.
+pub(crate) struct Shared {
+    pub stores: Stores,
+    pub config: Config,
+    pub catalog: Catalog,
+    pub ends: Ends,
+    pub events: Sink,
+    pub clock: Arc<dyn Clock>,
+    closed: AtomicBool,
+    watcher: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("tasks", &self.0.stores.tasks.caps().name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// The settings of a queue: those of the defaults, until something is said. Nothing is read from the environment.
+    pub fn builder() -> QueueBuilder {
+        QueueBuilder::new(Sources::new())
+    }
+
+    /// The queue whose tasks live at `url`, such as `sqlite:omniq.db` or `memory:`; results and modules live with them,
+    /// events beside them.
+    ///
+    /// # Errors
+    /// The URL is none, or the stores cannot be opened.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
+        Self::builder().tasks(url).open().await
+    }
+
+    /// The queue that the environment describes: `OMNIQ_*` variables and `omniq.toml` in the working directory.
+    ///
+    /// # Errors
+    /// A setting is wrong, all of them at once; or the stores cannot be opened.
+    pub async fn from_env() -> Result<Self> {
+        QueueBuilder::<Self>::new(Sources::of_process()).open().await
+    }
+
+    /// The queue that these settings describe.
+    ///
+    /// # Errors
+    /// The stores cannot be opened, or are of a kind this version does not have.
+    pub async fn open(config: Config) -> Result<Self> {
+        let stores = Stores::open(&config).await?;
+        Ok(Self::on(stores, config))
+    }
+
+    /// The queue on stores that are open already; what the settings say about stores is passed over.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn on(stores: Stores, config: Config) -> Self {
+        let ends = Ends::new();
+        let watcher = {
+            let (ends, tasks) = (ends.clone(), Arc::clone(&stores.tasks));
+            tokio::spawn(async move { ends.watch(tasks).await }).abort_handle()
+        };
+        Self(Arc::new(Shared {
+            catalog: Catalog::new(Arc::clone(&stores.modules)),
+            events: Sink::start(stores.events.clone()),
+            ends,
+            stores,
+            config,
+            clock: Arc::new(SystemClock::default()),
+            closed: AtomicBool::new(false),
+            watcher,
+        }))
+    }
+
+    /// The handle of a task; that there is such a task is not asked.
+    pub fn handle(&self, id: TaskId) -> TaskHandle {
+        TaskHandle::new(self.clone(), id, false)
+    }
+
+    /// A call of `function` of `module`, to be completed and awaited. `module` is a name or `name@version`; without a
+    /// version the one pushed last is meant, at most a second ago.
+    pub fn task(&self, module: impl Into<String>, function: impl Into<String>) -> NewTask<Self> {
+        NewTask::new(module, function).with_queue(self.clone())
+    }
+
+    /// A run of the program `module` with these arguments (without the program's name) and this standard input.
+    pub fn command<I>(
+        &self,
+        module: impl Into<String>,
+        args: I,
+        stdin: impl Into<Vec<u8>>,
+    ) -> NewTask<Self>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        NewTask::command(module, args, stdin).with_queue(self.clone())
+    }
+
+    /// The settings it works with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The stores it works on.
+    pub fn stores(&self) -> &Stores {
+        &self.0.stores
+    }
+
+    /// Writes down what is to be written, and lets go of files and connections. All clones are closed with it; their
+    /// calls fail from then on. Workers are to be stopped before.
+    ///
+    /// # Errors
+    /// A store could not write down what it had to.
+    pub async fn close(&self) -> Result<()> {
+        if self.0.closed.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.0.watcher.abort();
+        self.0.events.close().await;
+        let stores = &self.0.stores;
+        let tasks = stores.tasks.close().await;
+        if let Some(results) = &stores.results {
+            results.close().await?;
+        }
+        if let Some(events) = &stores.events {
+            events.close().await?;
+        }
+        stores.modules.close().await?;
+        Ok(tasks?)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Fails once it is closed: what waits would wait for ever.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.0.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+}

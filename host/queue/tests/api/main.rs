@@ -1,0 +1,7 @@
+//! The library as a program uses it, without a worker unless the test is about one.
+
+mod control;
+mod enqueue;
+mod kit;
+mod modules;
+mod work;
