@@ -23,8 +23,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// A store with so many ready tasks.
-    fn with_ready(tasks: usize) -> Self {
+    /// A store with so many ready tasks, and so many that have ended before.
+    fn new(ready: usize, ended: usize) -> Self {
         let mut core = Core::new();
         let session = core.open_session(NOW, SessionId::new(1), LEASE);
         let module = ModuleRef {
@@ -34,17 +34,9 @@ impl Bench {
             unknown: Default::default(),
         };
         let mut bench = Self { core, session, module, made: 0, nonce: 0 };
-        for _ in 0..tasks / BATCH {
+        for _ in 0..ended / BATCH {
             let batch = bench.batch();
             bench.enqueue(batch);
-        }
-        bench
-    }
-
-    /// The same, and so many that have ended before.
-    fn with_ready_and_ended(ready: usize, ended: usize) -> Self {
-        let mut bench = Self::with_ready(ended);
-        for _ in 0..ended / BATCH {
             let leases = bench.claim(BATCH);
             bench.finish(ends(&leases));
         }
@@ -85,12 +77,6 @@ impl Bench {
         let answers = self.core.finish(NOW, ends);
         assert!(answers.iter().all(|answer| matches!(answer, Finished::Applied(_))));
     }
-
-    /// Puts back what was taken, so that a measurement can go on for ever.
-    fn refill(&mut self) {
-        let batch = self.batch();
-        self.enqueue(batch);
-    }
 }
 
 fn ends(leases: &[Lease]) -> Vec<End> {
@@ -100,23 +86,34 @@ fn ends(leases: &[Lease]) -> Vec<End> {
     leases.iter().map(end).collect()
 }
 
-/// The time of `rounds` times the second part of a round; what comes before and after it is not counted.
-fn timed<T>(
-    rounds: u64,
-    bench: &mut Bench,
-    before: impl Fn(&mut Bench) -> T,
-    measured: impl Fn(&mut Bench, T),
-    after: impl Fn(&mut Bench),
-) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..rounds {
-        let input = before(bench);
+/// How long each part of a batch's life took in all.
+#[derive(Default)]
+struct Times {
+    enqueue: Duration,
+    claim: Duration,
+    finish: Duration,
+}
+
+/// Takes so many batches through their whole life. Each round meets tasks that were enqueued long before, as in earnest.
+/// Making tasks and results is the callers' work and is not counted.
+fn live(rounds: u64, bench: &mut Bench) -> Times {
+    fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
-        measured(bench, input);
-        total += start.elapsed();
-        after(bench);
+        let answer = work();
+        *total += start.elapsed();
+        answer
     }
-    total
+    let mut times = Times::default();
+    for _ in 0..rounds {
+        let batch = bench.batch();
+        timed(&mut times.enqueue, || bench.enqueue(batch));
+        let leases = timed(&mut times.claim, || bench.claim(BATCH));
+        let ends = ends(&leases);
+        drop(leases);
+        timed(&mut times.finish, || bench.finish(ends));
+        purge(bench);
+    }
+    times
 }
 
 /// Ended tasks would pile up over millions of rounds; the store is kept at its size.
@@ -127,59 +124,32 @@ fn purge(bench: &mut Bench) {
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("core");
     group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
-    for (name, ready) in [("1k", 1_000), ("1m", 1_000_000)] {
-        let mut bench = Bench::with_ready(ready);
-        group.bench_function(format!("enqueue_100_beside_{name}_ready"), |bencher| {
-            let take = |bench: &mut Bench| {
-                let leases = bench.claim(BATCH);
-                bench.finish(ends(&leases));
-                purge(bench);
-            };
+    let stores = [
+        ("of_1k_ready", 1_000, 0),
+        ("of_1m_ready", 1_000_000, 0),
+        ("beside_1m_ended", 1_000, 1_000_000),
+    ];
+    for (store, ready, ended) in stores {
+        let mut bench = Bench::new(ready, ended);
+        group.bench_function(format!("enqueue_100_{store}"), |bencher| {
+            bencher.iter_custom(|rounds| live(rounds, &mut bench).enqueue);
+        });
+        group.bench_function(format!("claim_100_{store}"), |bencher| {
+            bencher.iter_custom(|rounds| live(rounds, &mut bench).claim);
+        });
+        group.bench_function(format!("claim_and_finish_100_{store}"), |bencher| {
             bencher.iter_custom(|rounds| {
-                timed(rounds, &mut bench, Bench::batch, Bench::enqueue, take)
+                let times = live(rounds, &mut bench);
+                times.claim + times.finish
             });
         });
-        group.bench_function(format!("claim_100_of_{name}_ready"), |bencher| {
-            let release = |bench: &mut Bench| {
-                let session = bench.session;
-                bench.core.reconcile(NOW, &session, &[]);
-            };
-            bencher.iter_custom(|rounds| {
-                let claim = |bench: &mut Bench, ()| drop(bench.claim(BATCH));
-                timed(rounds, &mut bench, |_| (), claim, release)
-            });
+        group.bench_function(format!("list_100_{store}"), |bencher| {
+            bencher.iter(|| bench.core.list(&Filter::default(), None, BATCH).items.len());
         });
-        group.bench_function(format!("claim_and_finish_100_of_{name}_ready"), |bencher| {
-            let live = |bench: &mut Bench, ()| {
-                let leases = bench.claim(BATCH);
-                bench.finish(ends(&leases));
-            };
-            let refill = |bench: &mut Bench| {
-                purge(bench);
-                bench.refill();
-            };
-            bencher.iter_custom(|rounds| timed(rounds, &mut bench, |_| (), live, refill));
+        group.bench_function(format!("heartbeat_{store}"), |bencher| {
+            bencher.iter(|| bench.core.heartbeat(NOW, &bench.session, Held::default()));
         });
     }
-    let mut bench = Bench::with_ready_and_ended(1_000, 1_000_000);
-    group.bench_function("claim_and_finish_100_beside_1m_ended", |bencher| {
-        let live = |bench: &mut Bench, ()| {
-            let leases = bench.claim(BATCH);
-            bench.finish(ends(&leases));
-        };
-        let refill = |bench: &mut Bench| {
-            purge(bench);
-            bench.refill();
-        };
-        bencher.iter_custom(|rounds| timed(rounds, &mut bench, |_| (), live, refill));
-    });
-    group.bench_function("list_100_of_1m_ended", |bencher| {
-        bencher.iter(|| bench.core.list(&Filter::default(), None, BATCH).items.len());
-    });
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("heartbeat_beside_1m_ended", |bencher| {
-        bencher.iter(|| bench.core.heartbeat(NOW, &bench.session, Held::default()));
-    });
     group.finish();
 }
 

@@ -53,7 +53,7 @@ impl Core {
         });
         let slot = &self.slots[ix];
         Lease {
-            id: slot.task.id,
+            id: slot.id,
             token: slot.token,
             attempt: slot.attempt,
             crashes: slot.crashes,

@@ -24,7 +24,7 @@ impl Core {
             let from = self.slots[ix].state;
             if from == State::Running {
                 self.call_off(ix);
-                outcome.requested.push(self.slots[ix].task.id);
+                outcome.requested.push(self.slots[ix].id);
             } else {
                 self.end_without(now, ix, State::Cancelled, cancelled());
                 outcome.moved.push(self.slots[ix].moved(from));
@@ -55,7 +55,7 @@ impl Core {
             if !self.key_is_free(slot, now) {
                 // One retried just now took it.
                 if !select.filter.ids.is_empty() {
-                    outcome.skipped.push((slot.task.id, from));
+                    outcome.skipped.push((slot.id, from));
                 }
                 continue;
             }
@@ -67,7 +67,7 @@ impl Core {
 
     fn key_is_free(&self, slot: &Slot, now: Timestamp) -> bool {
         let holder = self.keys.holder(&slot.task, now);
-        holder.is_none_or(|holder| self.slots[holder].task.id == slot.task.id)
+        holder.is_none_or(|holder| self.slots[holder].id == slot.id)
     }
 
     fn revive(&mut self, now: Timestamp, ix: Ix) {
@@ -121,7 +121,7 @@ impl Core {
                     break;
                 }
             } else if by_id {
-                outcome.skipped.push((slot.task.id, slot.state));
+                outcome.skipped.push((slot.id, slot.state));
             }
         }
         (chosen, outcome)

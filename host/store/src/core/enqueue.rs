@@ -6,7 +6,7 @@ use omniq_model::{OnParentFailure, State, Task, TaskId, Timestamp, Token};
 
 use super::Core;
 use super::index::parent_failed;
-use super::slot::{Ix, Slot};
+use super::slot::{Ix, Slot, place};
 use crate::{Enqueued, Refusal};
 
 /// What a new task waits for.
@@ -33,7 +33,7 @@ impl Core {
         }
         if let Some(ix) = self.keys.holder(&task, now) {
             let slot = &self.slots[ix];
-            return Enqueued::Duplicate { id: slot.task.id, state: slot.state };
+            return Enqueued::Duplicate { id: slot.id, state: slot.state };
         }
         match self.parents(&task) {
             Ok(parents) => {
@@ -72,6 +72,9 @@ impl Core {
         let seq = self.last_seq;
         let lane = self.lanes.obtain(&task.lane);
         let ix = self.admit(Slot {
+            id: task.id,
+            place: place(task.priority, seq),
+            keyed: task.unique.is_some(),
             lane,
             state,
             seq,

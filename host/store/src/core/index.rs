@@ -8,7 +8,7 @@ use super::slot::{Ix, Slot};
 impl Core {
     /// Takes a new task in, in the state it is in.
     pub(super) fn admit(&mut self, slot: Slot) -> Ix {
-        let id = slot.task.id;
+        let id = slot.id;
         let ix = self.slots.insert(slot);
         self.ids.insert(id, ix);
         self.link(ix);
@@ -22,7 +22,9 @@ impl Core {
         debug_assert!(slot.state.may_become(next), "{} may not become {next}", slot.state);
         change(slot);
         slot.state = next;
-        self.keys.settle(ix, slot);
+        if slot.keyed {
+            self.keys.settle(ix, slot);
+        }
         self.link(ix);
     }
 
@@ -53,8 +55,9 @@ impl Core {
 
     /// Lets go what waited for an ended task, or cancels it; a chain of any length without recursion.
     fn settle(&mut self, now: Timestamp, ended: Ix) {
-        let mut open = vec![ended];
-        while let Some(parent) = open.pop() {
+        let mut open = Vec::new();
+        let mut next = Some(ended);
+        while let Some(parent) = next {
             let succeeded = self.slots[parent].state == State::Succeeded;
             for child in self.edges.take(parent) {
                 let slot = &mut self.slots[child];
@@ -68,12 +71,13 @@ impl Core {
                     self.unblock(now, child);
                 }
             }
+            next = open.pop();
         }
     }
 
     fn cancel_child(&mut self, now: Timestamp, child: Ix, parent: Ix) {
         let parent = &self.slots[parent];
-        let error = parent_failed(parent.task.id, parent.state);
+        let error = parent_failed(parent.id, parent.state);
         self.enter(child, State::Cancelled, |slot| {
             slot.finished = Some(now);
             slot.result = Some(Box::new(TaskResult::failure(error)));
@@ -107,7 +111,7 @@ impl Core {
     pub(super) fn forget(&mut self, ix: Ix) {
         self.unlink(ix);
         let Some(slot) = self.slots.remove(ix) else { return };
-        self.ids.remove(&slot.task.id);
+        self.ids.remove(&slot.id);
         self.keys.free(ix, &slot.task);
         self.lanes.tidy(slot.lane);
     }
@@ -128,7 +132,7 @@ impl Core {
             State::Ready => self.changed.work = true,
             State::Running => self.sessions.hold(ix, slot),
             state if state.is_terminal() => {
-                self.ended.extend(slot.finished.map(|at| ((at, slot.task.id), ix)));
+                self.ended.extend(slot.finished.map(|at| ((at, slot.id), ix)));
                 self.kept.extend(slot.kept_until().map(|until| ((until, seq), ix)));
                 self.changed.ends = true;
             }
@@ -155,7 +159,7 @@ impl Core {
             }
             State::Running => self.sessions.let_go(slot),
             state if state.is_terminal() => {
-                slot.finished.map(|at| self.ended.remove(&(at, slot.task.id)));
+                slot.finished.map(|at| self.ended.remove(&(at, slot.id)));
                 slot.kept_until().map(|until| self.kept.remove(&(until, seq)));
             }
             _ => {}

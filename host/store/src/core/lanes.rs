@@ -16,7 +16,7 @@ pub(super) struct LaneIx(u32);
 pub(super) struct LaneSlot {
     pub name: Lane,
     pub paused: bool,
-    /// Ready tasks by [`Slot::place`].
+    /// Ready tasks by [`place`](super::slot::place).
     pub ready: BTreeMap<u64, Ix>,
     /// How many tasks stand in each state.
     pub counts: [u64; 8],
@@ -81,7 +81,7 @@ impl Lanes {
         let lane = &mut self.lanes[slot.lane.0 as usize];
         lane.counts[usize::from(slot.state.number())] += 1;
         if slot.state == State::Ready {
-            lane.ready.insert(slot.place(), ix);
+            lane.ready.insert(slot.place, ix);
             if lane.ready.len() == 1 && !lane.paused {
                 self.active.insert(lane.name.clone(), slot.lane);
             }
@@ -93,7 +93,7 @@ impl Lanes {
         let lane = &mut self.lanes[slot.lane.0 as usize];
         lane.counts[usize::from(slot.state.number())] -= 1;
         if slot.state == State::Ready {
-            lane.ready.remove(&slot.place());
+            lane.ready.remove(&slot.place);
             if lane.ready.is_empty() && !lane.paused {
                 self.active.remove(&lane.name);
             }

@@ -80,7 +80,7 @@ impl Sessions {
     pub(super) fn hold(&mut self, ix: Ix, slot: &Slot) {
         let Some(session) = slot.session.and_then(|id| self.all.get_mut(&id)) else { return };
         session.held.insert(slot.seq, ix);
-        session.fingerprint.toggle(slot.task.id, slot.token, true);
+        session.fingerprint.toggle(slot.id, slot.token, true);
         if slot.cancel_requested {
             session.cancels.insert(slot.seq, ix);
         }
@@ -90,7 +90,7 @@ impl Sessions {
     pub(super) fn let_go(&mut self, slot: &Slot) {
         let Some(session) = slot.session.and_then(|id| self.all.get_mut(&id)) else { return };
         session.held.remove(&slot.seq);
-        session.fingerprint.toggle(slot.task.id, slot.token, false);
+        session.fingerprint.toggle(slot.id, slot.token, false);
         session.cancels.remove(&slot.seq);
     }
 
@@ -135,7 +135,7 @@ impl Core {
     pub fn cancels(&self, session: &Session) -> Vec<(TaskId, Token)> {
         let holding = self.sessions.get(session.id);
         let cancels = holding.into_iter().flat_map(|holding| holding.cancels.values());
-        cancels.map(|ix| &self.slots[*ix]).map(|slot| (slot.task.id, slot.token)).collect()
+        cancels.map(|ix| &self.slots[*ix]).map(|slot| (slot.id, slot.token)).collect()
     }
 
     /// See [`TaskStore::reconcile`](crate::TaskStore::reconcile).
@@ -152,7 +152,7 @@ impl Core {
             .flat_map(|holding| holding.held.values().copied())
             .filter(|ix| {
                 let slot = &self.slots[*ix];
-                !known.contains(&(slot.task.id, slot.token))
+                !known.contains(&(slot.id, slot.token))
             })
             .collect();
         lost.into_iter()

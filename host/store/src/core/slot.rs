@@ -3,7 +3,9 @@
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
-use omniq_model::{Head, SessionId, State, Task, TaskError, TaskResult, Timestamp, Token};
+use omniq_model::{
+    Head, Priority, SessionId, State, Task, TaskError, TaskId, TaskResult, Timestamp, Token,
+};
 
 use super::lanes::LaneIx;
 use crate::{Info, Moved};
@@ -15,6 +17,12 @@ pub(super) struct Ix(u32);
 /// One task. Smaller than [`Head`]: there may be millions.
 #[derive(Debug)]
 pub(super) struct Slot {
+    // What most calls need stands here once more: a look into the task itself costs a cache miss or two.
+    pub id: TaskId,
+    /// Its place in its lane; see [`place`].
+    pub place: u64,
+    /// Whether it has a unique key at all.
+    pub keyed: bool,
     pub task: Arc<Task>,
     pub lane: LaneIx,
     pub state: State,
@@ -59,18 +67,11 @@ impl Slot {
         self.token.fence > 0 && self.token == token
     }
 
-    /// Its place in its lane: the highest priority first, then the order of arrival.
-    pub(super) fn place(&self) -> u64 {
-        const ORDER_BITS: u32 = 56; // 2^56 tasks: more than two thousand years of a million a second
-        let rank = u64::try_from(9 - self.task.priority.get()).unwrap_or(0);
-        rank << ORDER_BITS | self.seq
-    }
-
     /// What a caller sees of it.
     pub(super) fn info(&self) -> Info {
         let result_error = || self.result.as_ref().and_then(|result| result.error.clone());
         Info {
-            id: self.task.id,
+            id: self.id,
             lane: self.task.lane.clone(),
             task: Ok(Arc::clone(&self.task)),
             head: Head {
@@ -94,7 +95,7 @@ impl Slot {
     /// What a caller is told about a move of it from `from`.
     pub(super) fn moved(&self, from: State) -> Moved {
         Moved {
-            id: self.task.id,
+            id: self.id,
             lane: self.task.lane.clone(),
             fence: self.token.fence,
             attempt: self.attempt,
@@ -102,6 +103,13 @@ impl Slot {
             to: self.state,
         }
     }
+}
+
+/// A task's place in its lane: the highest priority first, then the order of arrival.
+pub(super) fn place(priority: Priority, seq: u64) -> u64 {
+    const ORDER_BITS: u32 = 56; // 2^56 tasks: more than two thousand years of a million a second
+    let rank = u64::try_from(Priority::MAX.get() - priority.get()).unwrap_or(0);
+    rank << ORDER_BITS | seq
 }
 
 /// All tasks, each at its place as long as it exists.

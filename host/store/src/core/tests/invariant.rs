@@ -13,13 +13,14 @@ impl Core {
         let all = || self.slots.iter();
         assert_eq!(self.ids.len(), all().count());
         for (ix, slot) in all() {
-            assert_eq!(self.ids.get(&slot.task.id), Some(&ix));
+            assert_eq!(self.ids.get(&slot.id), Some(&ix));
             assert_eq!(slot.session.is_some(), slot.state == State::Running);
             assert_eq!(slot.run_at.is_some(), slot.state == State::Scheduled);
             assert_eq!(slot.finished.is_some(), slot.state.is_terminal());
             assert_eq!(slot.result.is_some(), slot.state.is_terminal());
             assert!(slot.state != State::Blocked || slot.unmet > 0);
             assert!(slot.seq <= self.last_seq);
+            assert_eq!((slot.id, slot.keyed), (slot.task.id, slot.task.unique.is_some()));
             assert!(slot.state != State::Running || slot.attempt > 0 && slot.token.fence > 0);
         }
         self.check_times();
@@ -41,7 +42,7 @@ impl Core {
         assert_eq!(self.due, due.collect());
         let expiry = all().filter_map(|(ix, slot)| Some(((slot.expires_now()?, slot.seq), ix)));
         assert_eq!(self.expiry, expiry.collect());
-        let ended = all().filter_map(|(ix, slot)| Some(((slot.finished?, slot.task.id), ix)));
+        let ended = all().filter_map(|(ix, slot)| Some(((slot.finished?, slot.id), ix)));
         assert_eq!(self.ended, ended.collect());
         let kept = all().filter_map(|(ix, slot)| Some(((slot.kept_until()?, slot.seq), ix)));
         assert_eq!(self.kept, kept.collect());
@@ -52,7 +53,7 @@ impl Core {
         for lane in self.lanes.iter() {
             let of_lane = || self.slots.iter().filter(|(_, slot)| slot.task.lane == lane.name);
             let ready = of_lane().filter(|(_, slot)| slot.state == State::Ready);
-            let ready: BTreeMap<_, _> = ready.map(|(ix, slot)| (slot.place(), ix)).collect();
+            let ready: BTreeMap<_, _> = ready.map(|(ix, slot)| (slot.place, ix)).collect();
             assert_eq!(lane.ready, ready);
             let active = !ready.is_empty() && !lane.paused;
             assert_eq!(self.lanes.is_active(&lane.name), active);
@@ -76,7 +77,7 @@ impl Core {
             let expected: BTreeMap<_, _> = of_session().map(|(ix, slot)| (slot.seq, ix)).collect();
             assert_eq!(session.held, expected);
             held += expected.len();
-            let leases: Vec<_> = of_session().map(|(_, slot)| (slot.task.id, slot.token)).collect();
+            let leases: Vec<_> = of_session().map(|(_, slot)| (slot.id, slot.token)).collect();
             assert_eq!(session.fingerprint, Held::of(&leases));
             let cancels = of_session().filter(|(_, slot)| slot.cancel_requested);
             assert_eq!(session.cancels, cancels.map(|(ix, slot)| (slot.seq, ix)).collect());
