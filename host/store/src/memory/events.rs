@@ -144,3 +144,89 @@ impl EventStore for MemoryEvents {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omniq_model::Lane;
+
+    fn event(fence: u64, at: i64) -> TaskEvent {
+        TaskEvent {
+            task: TaskId::derived(&[b"t"]),
+            fence,
+            kind: EventKind::Started,
+            at: Timestamp::from_millis(at),
+            lane: Lane::default(),
+            attempt: 1,
+            session: None,
+            error: None,
+            micros: 0,
+            missing: 0,
+            what: String::new(),
+            unknown: Default::default(),
+        }
+    }
+
+    /// The fences of what a query gives, and where it stopped.
+    fn query(
+        kept: &Kept,
+        filter: &EventFilter,
+        after: Option<u64>,
+        max: usize,
+    ) -> (Vec<u64>, Option<u64>) {
+        let found = kept.query(filter, after, max);
+        let last = found.last().map(|(position, _)| *position);
+        (found.into_iter().map(|(_, event)| event.fence).collect(), last)
+    }
+
+    #[test]
+    fn late_events_take_their_place_in_time_and_pages_follow_it() {
+        let mut kept = Kept::default();
+        for (fence, at) in [(1, 10), (2, 30), (3, 20), (4, 20), (5, 5)] {
+            kept.append(event(fence, at));
+        }
+        let task = Some(TaskId::derived(&[b"t"]));
+        for filter in [EventFilter::default(), EventFilter { task, ..EventFilter::default() }] {
+            let (first, position) = query(&kept, &filter, None, 2);
+            assert_eq!(first, [5, 1]);
+            let (second, position) = query(&kept, &filter, position, 2);
+            assert_eq!(second, [3, 4]);
+            assert_eq!(query(&kept, &filter, position, 2).0, [2]);
+        }
+    }
+
+    #[test]
+    fn a_position_that_was_purged_lies_before_what_is_left() {
+        let mut kept = Kept::default();
+        for (fence, at) in [(1, 10), (2, 20), (3, 30)] {
+            kept.append(event(fence, at));
+        }
+        let any = EventFilter::default();
+        let (_, position) = query(&kept, &any, None, 1);
+        kept.forget((Timestamp::from_millis(10), 1));
+        assert_eq!(query(&kept, &any, position, 9).0, [2, 3]);
+        kept.append(event(1, 40));
+        assert_eq!(query(&kept, &any, None, 9).0, [2, 3, 1], "what is forgotten may come again");
+    }
+
+    #[test]
+    fn spans_that_hold_nothing_give_nothing() {
+        let mut kept = Kept::default();
+        kept.append(event(1, 10));
+        let at = |millis| Some(Timestamp::from_millis(millis));
+        for (from, to, after, expected) in [
+            (at(10), at(11), None, 1),
+            (at(10), at(10), None, 0),
+            (at(20), at(5), None, 0),
+            (None, at(10), Some(1), 0),
+            (None, at(5), Some(1), 0),
+            (at(0), None, Some(1), 0),
+            (at(i64::MAX), at(i64::MIN), None, 0),
+        ] {
+            for task in [None, Some(TaskId::derived(&[b"t"]))] {
+                let filter = EventFilter { task, from, to, ..EventFilter::default() };
+                assert_eq!(query(&kept, &filter, after, 9).0.len(), expected, "{filter:?}");
+            }
+        }
+    }
+}

@@ -25,3 +25,22 @@ fn lock<T>(state: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
         reason: "a panic interrupted a change of it".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn after_a_panic_in_a_change_nobody_is_let_in() {
+        let state = Mutex::new(0);
+        std::thread::scope(|scope| {
+            let change = scope.spawn(|| {
+                let _locked = lock(&state).unwrap();
+                panic!("on purpose");
+            });
+            assert!(change.join().is_err());
+        });
+        assert_eq!(lock(&state).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
