@@ -35,7 +35,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::default()), durability: Durability::default(), reserve: 64 << 20 }
+        Self {
+            clock: Arc::new(SystemClock::default()),
+            durability: Durability::default(),
+            reserve: 64 << 20,
+        }
     }
 }
 
@@ -84,6 +88,7 @@ pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn Result
 ///
 /// # Errors
 /// As [`open_tasks`].
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
 pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
     match place(url)? {
         Place::Memory(name) => {
@@ -103,6 +108,7 @@ pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventSt
 ///
 /// # Errors
 /// As [`open_tasks`].
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
 pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
     match place(url)? {
         Place::Memory(name) => {
@@ -152,6 +158,11 @@ fn place(url: &str) -> Result<Place<'_>> {
 }
 
 fn no_backend(scheme: &str) -> Error {
+    if scheme == "sqlite" {
+        return Error::Config(format!(
+            "this build leaves out the SQLite backend; it has {HERE}, and the feature `sqlite` adds it"
+        ));
+    }
     let planned = PLANNED.iter().find(|(_, schemes)| schemes.contains(&scheme));
     Error::Config(match planned {
         Some((backend, _)) => {
