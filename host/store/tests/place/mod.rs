@@ -1,7 +1,7 @@
 //! Places of the backends that need no server, for the tests of this folder.
 #![cfg_attr(
     feature = "sqlite",
-    expect(dead_code, unused_imports, reason = "each test uses the backend it is about")
+    expect(unused_imports, reason = "each test uses the backend it is about")
 )]
 
 mod memory;

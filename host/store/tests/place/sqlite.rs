@@ -44,8 +44,8 @@ impl SqlitePlace {
 #[async_trait]
 impl Place for SqlitePlace {
     async fn open(&self) -> Stores {
-        let tasks = SqliteTasks::open(self.config("omniq.db")).await.unwrap();
-        let events = SqliteEvents::open(self.config("events.db")).await.unwrap();
+        let tasks = SqliteTasks::open(self.config("omniq.db")).await.expect("tasks open");
+        let events = SqliteEvents::open(self.config("events.db")).await.expect("events open");
         Stores {
             results: Some(Arc::new(SqliteResults::beside(&tasks))),
             modules: Some(Arc::new(SqliteModules::beside(&tasks))),
@@ -60,15 +60,15 @@ impl Place for SqlitePlace {
 
     async fn damage(&self, task: TaskId) {
         let url = format!("sqlite:{}", self.folder.path().join("omniq.db").display());
-        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the file opens");
         let done = sqlx::query(
             "update omniq_body set bytes = x'ff00' where seq = (select seq from omniq_task where id = ?)",
         )
         .bind(task.as_bytes().as_slice())
         .execute(&mut connection)
         .await
-        .unwrap();
+        .expect("the body is there");
         assert_eq!(done.rows_affected(), 1);
-        connection.close().await.unwrap();
+        connection.close().await.expect("the file closes");
     }
 }

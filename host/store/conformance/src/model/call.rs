@@ -52,7 +52,7 @@ pub(super) enum Answer {
     Tokens(Vec<(TaskId, Token)>),
     Finished(Vec<Finished>),
     Outcome(Outcome),
-    Nothing(()),
+    Done,
     Lanes(Vec<Lane>),
     Due(Due),
     Number(usize),
@@ -102,7 +102,10 @@ impl Call {
             Self::Cancel(select) => Answer::Outcome(core.cancel(now, &select)),
             Self::Retry(select) => Answer::Outcome(core.retry(now, &select)),
             Self::Remove(select) => Answer::Outcome(core.remove(&select)),
-            Self::Pause(lane, paused) => Answer::Nothing(core.pause(&lane, paused)),
+            Self::Pause(lane, paused) => {
+                core.pause(&lane, paused);
+                Answer::Done
+            }
             Self::Promote(max) => Answer::Due(core.promote(now, max)),
             Self::Reclaim(max) => Answer::Moved(core.reclaim(now, max)),
             Self::Expire(max) => Answer::Moved(core.expire(now, max)),
@@ -142,7 +145,10 @@ impl Call {
             Self::Cancel(select) => Answer::Outcome(store.cancel(&select).await?),
             Self::Retry(select) => Answer::Outcome(store.retry(&select).await?),
             Self::Remove(select) => Answer::Outcome(store.remove(&select).await?),
-            Self::Pause(lane, paused) => Answer::Nothing(store.pause(&lane, paused).await?),
+            Self::Pause(lane, paused) => {
+                store.pause(&lane, paused).await?;
+                Answer::Done
+            }
             Self::Promote(max) => Answer::Due(store.promote(max).await?),
             Self::Reclaim(max) => Answer::Moved(store.reclaim(max).await?),
             Self::Expire(max) => Answer::Moved(store.expire(max).await?),

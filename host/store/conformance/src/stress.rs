@@ -1,0 +1,467 @@
+//! Many clients at once on one store that loses calls and answers: what they did is written down, then everything is
+//! drained, and the history is checked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use omniq_model::{
+    Kind, OnParentFailure, Payload, Scope, SessionId, Span, State, Task, TaskError, TaskId,
+    TaskResult, Token, Unique,
+};
+use omniq_store::{
+    Beat, End, ErrorKind, Finished, Held, How, Info, Moved, Outcome, Result, Session, Want,
+    WorkerInfo,
+};
+
+use crate::factory::Factory;
+use crate::faulty::Faulty;
+use crate::history::{self, Call, Fate, Offer, Recorder, Verdict, What};
+use crate::kit::{Kit, LEASE, TICK, error, lane, select};
+use crate::roll::Rolls;
+
+/// How a run is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Stress {
+    /// Everything random follows from it, but for the order in which clients get their turns.
+    pub seed: u64,
+    /// How many clients there are.
+    pub clients: u32,
+    /// Steps of each client.
+    pub steps: u32,
+    /// Of 1000 calls, so many are lost before they arrive, and of 1000 answers as many.
+    pub faults: u32,
+}
+
+/// Lets the clients loose on a fresh store, drains it, and says what the checker found.
+///
+/// # Panics
+/// When the store answers with another error than the injected ones, or does not drain.
+pub async fn stress(factory: &dyn Factory, run: Stress) -> Verdict {
+    let kit = Kit::new(factory).await;
+    let store = Arc::new(Faulty::random(kit.store.clone(), run.seed, run.faults, run.faults));
+    let recorder = Arc::new(Recorder::default());
+    let alive = Arc::new(AtomicU32::new(run.clients));
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..run.clients {
+        let mut client = Client {
+            number,
+            kit: kit.with_store(store.clone()),
+            recorder: Arc::clone(&recorder),
+            rolls: Rolls::new(run.seed ^ (u64::from(number) + 1) << 32),
+            session: None,
+            held: Vec::new(),
+            old: VecDeque::new(),
+            mine: Vec::new(),
+            mismatches: 0,
+        };
+        let alive = Arc::clone(&alive);
+        clients.spawn(async move {
+            for _ in 0..run.steps {
+                client.step().await;
+                tokio::task::yield_now().await;
+            }
+            alive.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+    // A panic of a client is the panic of the test.
+    clients.join_all().await;
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    println!("seed {}, {} calls or answers were lost", run.seed, store.heal());
+    drain(&kit, &recorder, run.clients).await;
+    let records = kit.dump().await;
+    crate::audit::audit(&*kit.store).await;
+    kit.store.close().await.unwrap();
+    history::check(&recorder.entries(), &records)
+}
+
+/// One client: producer, worker and operator in turn.
+struct Client {
+    number: u32,
+    kit: Kit,
+    recorder: Arc<Recorder>,
+    rolls: Rolls,
+    session: Option<Session>,
+    /// What it holds.
+    held: Vec<(TaskId, Token, u32)>,
+    /// Leases it once had: for ends that come too late.
+    old: VecDeque<(TaskId, Token)>,
+    /// Tasks it enqueued.
+    mine: Vec<TaskId>,
+    mismatches: u32,
+}
+
+/// Whether a call was answered; `None` when call or answer was lost.
+fn answered<T>(answer: Result<T>) -> Option<T> {
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(error) if error.kind() == ErrorKind::Unavailable => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl Client {
+    async fn step(&mut self) {
+        match self.rolls.below(100) {
+            0..20 => self.enqueue().await,
+            20..45 => self.claim().await,
+            45..75 => self.finish().await,
+            75..83 => self.heartbeat().await,
+            83..86 => self.cancel().await,
+            86..88 => self.retry().await,
+            88..92 => self.read().await,
+            92..96 => self.sweep().await,
+            96..98 => self.die(),
+            98 => self.close().await,
+            _ => self.kit.advance(Duration::from_millis(self.rolls.roll() % 3000)),
+        }
+    }
+
+    fn begin(&self) -> Call {
+        self.recorder.begin(self.number, self.kit.now())
+    }
+
+    fn end(&self, call: Call, what: impl IntoIterator<Item = What>) {
+        self.recorder.end(call, self.kit.now(), what);
+    }
+
+    async fn enqueue(&mut self) {
+        let count = 1 + self.rolls.below(4);
+        let tasks: Vec<_> = (0..count).map(|_| self.task()).collect();
+        self.mine.extend(tasks.iter().map(|task| task.id));
+        let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
+        let told = |task, outcome| What::Enqueue { task, outcome };
+        for _ in 0..3 {
+            let call = self.begin();
+            match answered(self.kit.store.enqueue(tasks.clone()).await) {
+                Some(answers) => {
+                    let pairs = ids.iter().zip(&answers);
+                    self.end(call, pairs.map(|(id, answer)| told(*id, Offer::of(*id, answer))));
+                    return;
+                }
+                None => self.recorder.lost(call, ids.iter().map(|id| told(*id, Offer::Unknown))),
+            }
+        }
+    }
+
+    fn task(&mut self) -> Task {
+        let mut task = self.kit.task();
+        let rolls = &mut self.rolls;
+        if rolls.happens(300) {
+            task.lane = lane("acme", "media");
+        }
+        if rolls.happens(200) {
+            task.delay = Span::from_millis(rolls.roll() % 5000);
+        }
+        if rolls.happens(100) {
+            task.ttl = Some(Span::from_millis(rolls.roll() % 20_000));
+        }
+        if rolls.happens(150) {
+            let key = format!("key {}", rolls.below(20));
+            let scope = Scope::UntilFinished;
+            task.unique =
+                Some(Unique { key, scope, window: Span::ZERO, unknown: Default::default() });
+        }
+        if rolls.happens(300) && !self.mine.is_empty() {
+            let count = 1 + rolls.below(3);
+            task.after = (0..count).map(|_| self.mine[rolls.below(self.mine.len())]).collect();
+            if rolls.happens(500) {
+                task.on_parent_failure = OnParentFailure::Run;
+            }
+        }
+        task
+    }
+
+    async fn session(&mut self) -> Session {
+        loop {
+            if let Some(session) = self.session {
+                return session;
+            }
+            let id = SessionId::new(self.kit.fresh());
+            let call = self.begin();
+            let opened = self.kit.store.open_session(id, &WorkerInfo::default(), LEASE).await;
+            if let Some(session) = answered(opened) {
+                self.end(call, [beat(id)]);
+                self.session = Some(session);
+            }
+        }
+    }
+
+    async fn claim(&mut self) {
+        let session = self.session().await;
+        let lanes = [lane("acme", "media"), Default::default()];
+        let wants =
+            lanes.map(|lane| Want { lane, max: 1 + self.rolls.below(4), nonce: self.kit.fresh() });
+        let call = self.begin();
+        let Some(leases) = answered(self.kit.store.claim(&session, &wants).await) else { return };
+        let session = Some(session.id);
+        let claimed = leases.iter().map(|lease| What::Claim {
+            task: lease.id,
+            token: lease.token,
+            session,
+            attempt: lease.attempt,
+        });
+        self.end(call, claimed);
+        self.held.extend(leases.iter().map(|lease| (lease.id, lease.token, lease.attempt)));
+    }
+
+    /// Ends some of what it holds, and now and then again what it held once.
+    async fn finish(&mut self) {
+        let session = self.session().await;
+        let mut ends = Vec::new();
+        while !self.held.is_empty() && ends.len() < 4 {
+            let (id, token, attempt) = self.held.swap_remove(self.rolls.below(self.held.len()));
+            self.remember(id, token);
+            ends.push(End { id, token, how: self.ending(id, token, attempt) });
+        }
+        if self.rolls.happens(150) && !self.old.is_empty() {
+            let (id, token) = self.old[self.rolls.below(self.old.len())];
+            if ends.iter().all(|end| end.id != id) {
+                ends.push(End { id, token, how: succeeded(id, token) });
+            }
+        }
+        for _ in 0..3 {
+            let call = self.begin();
+            match answered(self.kit.store.finish(&session, ends.clone()).await) {
+                Some(answers) => {
+                    let pairs = ends.iter().zip(answers);
+                    self.end(call, pairs.map(|(end, answer)| finished(end, Some(answer))));
+                    return;
+                }
+                None => self.recorder.lost(call, ends.iter().map(|end| finished(end, None))),
+            }
+        }
+    }
+
+    fn remember(&mut self, id: TaskId, token: Token) {
+        self.old.push_back((id, token));
+        if self.old.len() > 20 {
+            self.old.pop_front();
+        }
+    }
+
+    fn ending(&mut self, id: TaskId, token: Token, attempt: u32) -> How {
+        let after = Duration::from_millis(self.rolls.roll() % 2000);
+        match self.rolls.below(10) {
+            0 => How::Failed(TaskResult::failure(error("it trapped"))),
+            1 | 2 if attempt < 3 => How::Retry { after, error: error("it trapped") },
+            3 => How::Release { after, error: None },
+            _ => succeeded(id, token),
+        }
+    }
+
+    async fn heartbeat(&mut self) {
+        let session = self.session().await;
+        let held: Vec<_> = self.held.iter().map(|(id, token, _)| (*id, *token)).collect();
+        let call = self.begin();
+        match answered(self.kit.store.heartbeat(&session, Held::of(&held)).await) {
+            None => {}
+            Some(Beat::Dead) => {
+                self.end(call, [What::Quit { session: session.id }]);
+                self.die();
+            }
+            Some(Beat::Alive { matches, cancel }) => {
+                self.end(call, [beat(session.id)]);
+                self.mismatches = if matches { 0 } else { self.mismatches + 1 };
+                if self.mismatches > 1 {
+                    self.reconcile(&session, &held).await;
+                }
+                self.stop(&session, &cancel).await;
+            }
+        }
+    }
+
+    async fn reconcile(&mut self, session: &Session, held: &[(TaskId, Token)]) {
+        let call = self.begin();
+        let Some(freed) = answered(self.kit.store.reconcile(session, held).await) else { return };
+        self.end(call, freed.iter().map(moved));
+        self.mismatches = 0;
+    }
+
+    /// Stops what it holds and somebody called off.
+    async fn stop(&mut self, session: &Session, cancel: &[(TaskId, Token)]) {
+        for (id, token) in cancel {
+            let Some(place) = self.held.iter().position(|(_, mine, _)| mine == token) else {
+                continue;
+            };
+            self.held.swap_remove(place);
+            let why = TaskError::new(Kind::Cancelled, "it was called off");
+            let end = End { id: *id, token: *token, how: How::Cancelled(TaskResult::failure(why)) };
+            let call = self.begin();
+            match answered(self.kit.store.finish(session, vec![end.clone()]).await) {
+                Some(answers) => self.end(call, [finished(&end, Some(answers[0]))]),
+                None => self.recorder.lost(call, [finished(&end, None)]),
+            }
+        }
+    }
+
+    /// Some of its tasks, for bulk calls.
+    fn some(&mut self) -> Vec<TaskId> {
+        let count = self.mine.len().min(3);
+        (0..count).map(|_| self.mine[self.rolls.below(self.mine.len())]).collect()
+    }
+
+    async fn cancel(&mut self) {
+        let ids = self.some();
+        if ids.is_empty() {
+            return;
+        }
+        let call = self.begin();
+        if let Some(outcome) = answered(self.kit.store.cancel(&select(&ids)).await) {
+            self.end(call, moves(&outcome));
+        }
+    }
+
+    async fn retry(&mut self) {
+        let ids = self.some();
+        if ids.is_empty() {
+            return;
+        }
+        let call = self.begin();
+        match answered(self.kit.store.retry(&select(&ids)).await) {
+            Some(outcome) => self.end(call, moves(&outcome)),
+            // Each of them may have a new life: the checker must allow for it.
+            None => self.recorder.lost(
+                call,
+                ids.iter().map(|task| What::Move {
+                    task: *task,
+                    fence: 0,
+                    from: State::Failed,
+                    to: State::Ready,
+                }),
+            ),
+        }
+    }
+
+    async fn read(&mut self) {
+        let ids = self.some();
+        let call = self.begin();
+        if let Some(infos) = answered(self.kit.store.get(&ids).await) {
+            self.end(
+                call,
+                infos.iter().flatten().map(|Info { id, head, .. }| What::Read {
+                    task: *id,
+                    state: head.state,
+                    fence: head.fence,
+                    value: history::digest(head),
+                }),
+            );
+        }
+    }
+
+    /// What every worker does now and then for all.
+    async fn sweep(&mut self) {
+        sweep(&self.kit, &self.recorder, self.number).await;
+    }
+
+    /// Dies without a word: its session lives on until its lease is over.
+    fn die(&mut self) {
+        self.session = None;
+        self.mismatches = 0;
+        for (id, token, _) in std::mem::take(&mut self.held) {
+            self.remember(id, token);
+        }
+    }
+
+    async fn close(&mut self) {
+        let Some(session) = self.session else { return };
+        let call = self.begin();
+        let quit = What::Quit { session: session.id };
+        match answered(self.kit.store.close_session(&session).await) {
+            Some(freed) => self.end(call, freed.iter().map(moved).chain([quit])),
+            None => self.recorder.lost(call, [quit]),
+        }
+        self.die();
+    }
+}
+
+/// Promotes, reclaims and expires.
+async fn sweep(kit: &Kit, recorder: &Recorder, client: u32) {
+    answered(kit.store.promote(20).await);
+    let call = recorder.begin(client, kit.now());
+    if let Some(reclaimed) = answered(kit.store.reclaim(20).await) {
+        recorder.end(call, kit.now(), reclaimed.iter().map(moved));
+    }
+    let call = recorder.begin(client, kit.now());
+    if let Some(expired) = answered(kit.store.expire(20).await) {
+        recorder.end(call, kit.now(), expired.iter().map(moved));
+    }
+}
+
+/// Ends everything that has not ended: dead sessions are reclaimed, what is ready is run.
+async fn drain(kit: &Kit, recorder: &Recorder, client: u32) {
+    kit.advance(LEASE + TICK);
+    let session = kit.session().await;
+    for _ in 0..100_000 {
+        if kit.store.is_idle().await.unwrap() {
+            return;
+        }
+        kit.advance(TICK * 100);
+        kit.store.heartbeat(&session, Held::default()).await.unwrap();
+        sweep(kit, recorder, client).await;
+        let lanes = [Default::default(), lane("acme", "media")];
+        let wants = lanes.map(|lane| Want { lane, max: 50, nonce: kit.fresh() });
+        let call = recorder.begin(client, kit.now());
+        let leases = kit.store.claim(&session, &wants).await.unwrap();
+        recorder.end(
+            call,
+            kit.now(),
+            leases.iter().map(|lease| What::Claim {
+                task: lease.id,
+                token: lease.token,
+                session: Some(session.id),
+                attempt: lease.attempt,
+            }),
+        );
+        let end = |lease: &omniq_store::Lease| {
+            let how = succeeded(lease.id, lease.token);
+            End { id: lease.id, token: lease.token, how }
+        };
+        let ends: Vec<_> = leases.iter().map(end).collect();
+        let call = recorder.begin(client, kit.now());
+        let answers = kit.store.finish(&session, ends.clone()).await.unwrap();
+        let pairs = ends.iter().zip(answers);
+        recorder.end(call, kit.now(), pairs.map(|(end, answer)| finished(end, Some(answer))));
+    }
+    panic!("the store does not drain: {:?}", kit.counts().await);
+}
+
+/// The value an attempt gives: it names its task and its token, so that no two are the same.
+fn value(id: TaskId, token: Token) -> Vec<u8> {
+    format!("{id} by {} {}", token.fence, token.nonce).into_bytes()
+}
+
+fn succeeded(id: TaskId, token: Token) -> How {
+    How::Succeeded(TaskResult::success(Payload::raw(value(id, token))))
+}
+
+fn beat(session: SessionId) -> What {
+    What::Beat { session, lease: LEASE.as_millis() as u64 }
+}
+
+fn moved(moved: &Moved) -> What {
+    What::Move { task: moved.id, fence: moved.fence, from: moved.from, to: moved.to }
+}
+
+fn moves(outcome: &Outcome) -> impl Iterator<Item = What> {
+    outcome.moved.iter().map(moved)
+}
+
+/// What an end and its answer are in a history. Where the task stands is the answer's word, while there is one.
+fn finished(end: &End, answer: Option<Finished>) -> What {
+    let wanted = match &end.how {
+        How::Succeeded(_) => State::Succeeded,
+        How::Failed(_) => State::Failed,
+        How::Cancelled(_) => State::Cancelled,
+        How::Retry { .. } | How::Release { .. } => State::Scheduled,
+    };
+    let state = match answer {
+        Some(Finished::Applied(state)) => state,
+        _ => wanted,
+    };
+    let sent = matches!(end.how, How::Succeeded(_));
+    let value = sent.then(|| history::fingerprint(&value(end.id, end.token)));
+    let outcome = answer.map_or(Fate::Unknown, Fate::from);
+    What::Finish { task: end.id, token: end.token, state, value, outcome }
+}
