@@ -1,5 +1,6 @@
 //! The memory backend against the state machine: the same random calls, the same answers.
 
+#[path = "place/memory.rs"]
 mod place;
 
 #[test]

@@ -1,6 +1,7 @@
 //! SQLite against the state machine: the same random calls, the same answers.
 #![cfg(feature = "sqlite")]
 
+#[path = "place/sqlite.rs"]
 mod place;
 
 /// Not one wait for the disk: what survives a loss of power is not asked here, and thousands of commits are made.

@@ -1,5 +1,6 @@
 //! Many clients on the memory backend at once, with lost calls and answers.
 
+#[path = "place/memory.rs"]
 mod place;
 
 use omniq_conformance::{Stress, stress};

@@ -1,6 +1,7 @@
 //! Many clients on SQLite at once, with lost calls and answers.
 #![cfg(feature = "sqlite")]
 
+#[path = "place/sqlite.rs"]
 mod place;
 
 use omniq_conformance::{Stress, stress};
