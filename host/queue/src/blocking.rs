@@ -195,6 +195,20 @@ impl Queue {
         Ok(outcomes.into_iter().map(|outcome| outcome.map(|handle| self.wrap(handle))).collect())
     }
 
+    /// See [`crate::Queue::enqueue_in`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "sqlite")]
+    pub fn enqueue_in<Q>(
+        &self,
+        transaction: &mut sqlx::SqliteConnection,
+        tasks: impl IntoIterator<Item = NewTask<Q>>,
+    ) -> Result<Vec<TaskHandle>> {
+        let handles = self.runtime.wait(self.inner.enqueue_in(transaction, tasks))??;
+        Ok(handles.into_iter().map(|handle| self.wrap(handle)).collect())
+    }
+
     /// See [`crate::Queue::push`]. [`publish`](Push::publish) pushes it.
     pub fn push(&self, name: impl Into<String>, component: impl Into<Vec<u8>>) -> Push<Self> {
         self.inner.push(name, component).with_queue(self.clone())
@@ -517,6 +531,7 @@ mod tests {
             include_str!("queue/handle.rs"),
             include_str!("queue/modules.rs"),
             include_str!("queue/task.rs"),
+            include_str!("queue/transaction.rs"),
             include_str!("queue/worker.rs"),
         ]
         .concat();

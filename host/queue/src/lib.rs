@@ -49,6 +49,10 @@ pub type SyncTaskQueue = blocking::Queue;
 /// The queue by another name.
 pub type TaskQueue = Queue;
 
+/// The SQL library whose connections [`Queue::enqueue_in`] takes, in the version it needs.
+#[cfg(feature = "sqlite")]
+pub use sqlx;
+
 pub use error::{Error, NoResult, Result, StoreFailure};
 pub use omniq_model::{
     Digest, Format, Kind, Module, Name, OnParentFailure, Payload, Pool, Scope, State, TaskError,

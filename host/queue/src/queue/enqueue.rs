@@ -61,17 +61,18 @@ impl Queue {
         handle
     }
 
-    /// The tasks as they would be stored, each checked; for who stores them in another way.
-    pub(crate) async fn prepare_all<Q>(
+    /// The tasks as they would be stored; the first that cannot be is an error.
+    #[cfg(feature = "sqlite")]
+    pub(super) async fn prepare_all<Q>(
         &self,
         tasks: impl IntoIterator<Item = NewTask<Q>>,
-    ) -> Vec<Result<Task>> {
+    ) -> Result<Vec<Task>> {
         let mut memo = Memo::default();
         let mut prepared = Vec::new();
         for task in tasks {
-            prepared.push(self.prepare(task.spec, &mut memo).await);
+            prepared.push(self.prepare(task.spec, &mut memo).await?);
         }
-        prepared
+        Ok(prepared)
     }
 
     async fn next_chunk<Q>(
@@ -129,7 +130,7 @@ impl Queue {
         }
     }
 
-    fn outcome(&self, id: TaskId, answer: Enqueued) -> Result<TaskHandle> {
+    pub(super) fn outcome(&self, id: TaskId, answer: Enqueued) -> Result<TaskHandle> {
         match answer {
             Enqueued::Created => Ok(TaskHandle::new(self.clone(), id, true)),
             Enqueued::Duplicate { id, .. } => Ok(TaskHandle::new(self.clone(), id, false)),

@@ -12,6 +12,8 @@ mod handle;
 mod modules;
 mod open;
 mod task;
+#[cfg(feature = "sqlite")]
+mod transaction;
 mod worker;
 
 use std::fmt;

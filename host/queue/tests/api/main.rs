@@ -4,4 +4,6 @@ mod control;
 mod enqueue;
 mod kit;
 mod modules;
+#[cfg(feature = "sqlite")]
+mod transaction;
 mod work;

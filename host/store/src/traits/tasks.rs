@@ -1,5 +1,6 @@
 //! Where tasks live: the only commit point of everything.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -334,12 +335,14 @@ pub struct Changes(pub u64);
 /// Where tasks live. Calls take a batch and answer item by item, in order. Each may be repeated after an unknown outcome:
 /// what makes it unique is in its arguments.
 ///
+/// A backend may do more than this; who knows it by its type finds it through [`Any`].
+///
 /// The store's clock decides every deadline. States change only as [`State::may_become`] says.
 ///
 /// # Errors
 /// Of every call: [`Unavailable`](crate::ErrorKind::Unavailable) means that the outcome is unknown: repeat the same call.
 #[async_trait]
-pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
+pub trait TaskStore: Any + fmt::Debug + Send + Sync {
     /// What this backend promises.
     fn caps(&self) -> Caps;
 
