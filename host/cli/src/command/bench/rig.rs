@@ -1,0 +1,134 @@
+//! What is measured: a queue with a component that does nothing, in a folder of its own.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use omniq::worker::WorkerHandle;
+use omniq::{NewTask, Queue};
+use omniq_model::{Lane, Module};
+use omniq_store::Interest;
+
+/// The component: a function that returns at once, with a memory as a compiler would give it.
+pub const NOTHING: &[u8] = br#"(component
+  (core module $code
+    (memory (export "memory") 17)
+    (func (export "nothing")))
+  (core instance $code (instantiate $code))
+  (func (export "nothing") (canon lift (core func $code "nothing"))))"#;
+
+/// Tasks that are given to the queue at once.
+const CHUNK: usize = 1000;
+/// How long the queue may go without ending a task that it has.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A queue and where it lives.
+#[derive(Debug)]
+pub struct Rig {
+    /// The queue.
+    pub queue: Queue,
+    /// The URL of its tasks.
+    pub url: String,
+}
+
+impl Rig {
+    /// A queue in memory.
+    pub async fn memory() -> Result<Self> {
+        Self::open("memory:".to_owned()).await
+    }
+
+    /// A queue in an SQLite file of `folder`, as durable as it is by default.
+    pub async fn sqlite(folder: &Path) -> Result<Self> {
+        Self::open(format!("sqlite:{}", folder.join("omniq.db").display())).await
+    }
+
+    async fn open(url: String) -> Result<Self> {
+        let queue = Queue::connect(&url).await?;
+        queue.push("bench", NOTHING).await?;
+        Ok(Self { queue, url })
+    }
+
+    /// A worker in this process, as the settings have it.
+    pub async fn worker(&self) -> Result<WorkerHandle> {
+        Ok(self.queue.worker().start().await?)
+    }
+
+    /// The same, with the component compiled and loaded.
+    pub async fn warm_worker(&self) -> Result<WorkerHandle> {
+        let worker = self.worker().await?;
+        self.queue.task("bench", "nothing").await?.result::<()>().await?;
+        Ok(worker)
+    }
+
+    /// The most tasks a worker claims in one go.
+    pub fn claim_batch(&self) -> usize {
+        self.queue.config().workers.batch.get() as usize
+    }
+
+    /// What the queue knows of the component.
+    pub async fn module(&self) -> Result<Module> {
+        let name = "bench".parse()?;
+        let found = self.queue.stores().modules.find(&name, None).await?;
+        found.context("the module of the benchmark is gone")
+    }
+
+    /// Lets go of the files.
+    pub async fn close(self) -> Result<()> {
+        Ok(self.queue.close().await?)
+    }
+
+    /// That many tasks that do nothing.
+    pub fn tasks(count: usize) -> impl Iterator<Item = NewTask> {
+        std::iter::repeat_with(|| NewTask::new("bench", "nothing")).take(count)
+    }
+
+    /// Puts that many tasks into the queue; returns how long it took.
+    pub async fn fill(&self, count: usize) -> Result<Duration> {
+        let started = Instant::now();
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(CHUNK * 10);
+            left -= now;
+            for outcome in self.queue.enqueue_many(Self::tasks(now)).await {
+                outcome.context("a task of the benchmark was not accepted")?;
+            }
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Holds the tasks back, or lets them go.
+    pub async fn pause(&self, paused: bool) -> Result<()> {
+        Ok(self.queue.stores().tasks.pause(&Lane::default(), paused).await?)
+    }
+
+    /// Fills the queue with `count` tasks while it is paused, then lets `worker` end `measured` of them; returns how many
+    /// it ended in a second.
+    pub async fn drain(&self, worker: &WorkerHandle, count: usize, measured: usize) -> Result<f64> {
+        self.pause(true).await?;
+        self.fill(count).await?;
+        let before = worker.stats().succeeded;
+        let started = Instant::now();
+        self.pause(false).await?;
+        let ended = self.ended(worker, before + measured as u64).await? - before;
+        Ok(ended as f64 / started.elapsed().as_secs_f64())
+    }
+
+    /// Waits until `worker` has ended that many tasks in all; returns how many it has.
+    pub async fn ended(&self, worker: &WorkerHandle, target: u64) -> Result<u64> {
+        let tasks = &self.queue.stores().tasks;
+        let (mut last, mut moved) = (worker.stats().succeeded, Instant::now());
+        loop {
+            let seen = tasks.changes(Interest::Ends);
+            let now = worker.stats().succeeded;
+            if now >= target {
+                return Ok(now);
+            }
+            if now > last {
+                (last, moved) = (now, Instant::now());
+            } else if moved.elapsed() > PATIENCE {
+                bail!("the worker has ended {now} of {target} tasks, and none for {PATIENCE:?}");
+            }
+            tasks.changed(Interest::Ends, seen, Duration::from_millis(5)).await;
+        }
+    }
+}
