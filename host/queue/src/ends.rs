@@ -42,9 +42,12 @@ struct Hub {
     registered: Notify,
 }
 
+/// Each with its number.
+type Waiters = Vec<(u64, oneshot::Sender<Option<Ended>>)>;
+
 #[derive(Default)]
 struct Waiting {
-    by_task: HashMap<TaskId, Vec<(u64, oneshot::Sender<Option<Ended>>)>>,
+    by_task: HashMap<TaskId, Waiters>,
     /// Registered, and not looked up yet.
     fresh: Vec<TaskId>,
     next: u64,
@@ -190,7 +193,7 @@ impl Ends {
     }
 }
 
-fn deliver(mut waiters: Vec<(u64, oneshot::Sender<Option<Ended>>)>, ended: Option<Ended>) {
+fn deliver(mut waiters: Waiters, ended: Option<Ended>) {
     let last = waiters.pop();
     for (_, waiter) in waiters {
         // Who has given up does not listen.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
+use omniq_model::{EventKind, TaskEvent, TaskId};
 use omniq_store::{EventStore, Info, Result, TaskStore};
 
 use super::sink::event;
@@ -58,7 +58,7 @@ impl Repair {
 /// The event of a task's end, as whoever committed it would have written it.
 pub(crate) fn of_end(info: &Info) -> Option<TaskEvent> {
     let kind = EventKind::of_end(info.head.state)?;
-    let at = info.head.finished.unwrap_or(Timestamp::default());
+    let at = info.head.finished.unwrap_or_default();
     let result = info.head.result.as_ref();
     Some(TaskEvent {
         lane: info.lane.clone(),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use omniq_model::{
-    CommandInput, Digest, EventKind, Format, Kind, Pool, Task, TaskError, Timestamp,
+    CommandInput, DecodeError, Digest, EventKind, Format, Kind, Pool, Task, TaskError, Timestamp,
 };
 use omniq_sandbox::{Admission, Call, Command, Sandbox};
 use omniq_store::{Interest, Lease, Session, failpoint};
@@ -220,7 +220,10 @@ impl Claimer {
         let program = if task.function.is_empty() {
             match command(&task) {
                 Ok(command) => Program::Command(loaded.module.clone(), command),
-                Err(error) => return Step::failed(attempt, error),
+                Err(error) => {
+                    let error = TaskError::new(Kind::Undecodable, error.to_string());
+                    return Step::failed(attempt, error);
+                }
             }
         } else if task.args.format != Format::Cbor {
             let message =
@@ -298,9 +301,9 @@ fn no_pool(attempt: Attempt, kind: Pool) -> Done {
 }
 
 /// What a command is started with.
-fn command(task: &Task) -> Result<Command, TaskError> {
-    let input: CommandInput = omniq_model::record::decode("command's input", &task.args.bytes)
-        .map_err(|error| TaskError::new(Kind::Undecodable, error.to_string()))?;
+fn command(task: &Task) -> Result<Command, DecodeError> {
+    let input: CommandInput =
+        omniq_model::record::decode("command's input", &task.args.bytes)?;
     let mut args = vec![task.module.name.to_string()];
     args.extend(input.args);
     Ok(Command { args, stdin: input.stdin.into_vec() })

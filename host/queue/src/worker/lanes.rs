@@ -97,7 +97,6 @@ impl Lanes {
             }
         }
     }
-
 }
 
 #[cfg(test)]

@@ -65,11 +65,16 @@ pub(super) enum Access<'a> {
 
 /// Why a module was not loaded.
 #[derive(Debug)]
-enum Fault {
+struct Fault {
+    error: Box<TaskError>,
     /// It may go well later.
-    Passing(TaskError),
-    /// It never will.
-    Lasting(TaskError),
+    passes: bool,
+}
+
+impl Fault {
+    fn passing(kind: Kind, message: impl Into<String>) -> Self {
+        Self { error: Box::new(TaskError::new(kind, message)), passes: true }
+    }
 }
 
 type Arrival = (Digest, Result<Module, Fault>);
@@ -152,13 +157,13 @@ impl Modules {
                 let loaded = Loaded { module, functions: HashMap::new() };
                 Slot::Ready { loaded, used: self.uses }
             }
-            Err(Fault::Lasting(error)) => Slot::Broken(error),
-            Err(Fault::Passing(error)) => {
+            Err(Fault { error, passes: false }) => Slot::Broken(*error),
+            Err(Fault { error, .. }) => {
                 let times = self.absences.entry(digest).or_default();
                 let pause = ABSENCE.0.saturating_mul(1 << (*times).min(5)).min(ABSENCE.1);
                 *times += 1;
                 tracing::warn!(%digest, reason = error.message, "a module cannot be loaded yet");
-                Slot::Absent { until: Instant::now() + pause, error }
+                Slot::Absent { until: Instant::now() + pause, error: *error }
             }
         };
         self.slots.insert(digest, slot);
@@ -194,11 +199,11 @@ async fn load(
             let message = format!(
                 "the module `{name}` ({digest}) is not in the module store; push it, and its tasks go on"
             );
-            return Err(Fault::Passing(TaskError::new(Kind::NotFound, message)));
+            return Err(Fault::passing(Kind::NotFound, message));
         }
         Err(error) => {
             let message = format!("the module `{name}` cannot be fetched: {error}");
-            return Err(Fault::Passing(TaskError::new(Kind::Unavailable, message)));
+            return Err(Fault::passing(Kind::Unavailable, message));
         }
     };
     let digest = *digest;
@@ -206,7 +211,7 @@ async fn load(
     let compiled = tokio::task::spawn_blocking(move || compile(&sandbox, &bytes, &digest, &name));
     compiled.await.unwrap_or_else(|error| {
         let message = format!("the host failed while it loaded the module: {error}");
-        Err(Fault::Passing(TaskError::new(Kind::Host, message)))
+        Err(Fault::passing(Kind::Host, message))
     })
 }
 
@@ -217,14 +222,12 @@ fn compile(sandbox: &Sandbox, bytes: &[u8], digest: &Digest, name: &str) -> Resu
             "the bytes stored for the module `{name}` are not those of {digest}: the module store is damaged; \
              push the module again"
         );
-        return Err(Fault::Passing(TaskError::new(Kind::Unavailable, message)));
+        return Err(Fault::passing(Kind::Unavailable, message));
     }
     sandbox.load(bytes).map_err(|error| {
         let kind = error.kind();
-        let error = TaskError::new(kind, format!("the module `{name}` cannot be run: {error}"));
-        match kind {
-            Kind::Host => Fault::Passing(error),
-            _ => Fault::Lasting(error),
-        }
+        let message = format!("the module `{name}` cannot be run: {error}");
+        // What this machine refuses may go well later; what is wrong with the module stays wrong.
+        Fault { passes: kind == Kind::Host, ..Fault::passing(kind, message) }
     })
 }

@@ -18,7 +18,11 @@ async fn a_claim_whose_answer_is_lost_is_put_back_and_made_again() {
     let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
     assert_eq!(inline(&kit.result(id).await), [15]);
     let head = kit.info(id).await.head;
-    assert_eq!((head.attempt, head.fence), (1, 2), "the lost claim counts as a claim, not as an attempt");
+    assert_eq!(
+        (head.attempt, head.fence),
+        (1, 2),
+        "the lost claim counts as a claim, not as an attempt"
+    );
     worker.stop(Duration::ZERO).await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use omniq_model::{Format, Payload, Pool, Span, State, Value};
+use omniq_model::{Format, Head, Payload, Pool, Span, State, Value};
 use omniq_store::memory::MemoryResults;
 use omniq_store::{ResultKey, ResultStore, SystemClock};
 
@@ -50,12 +50,13 @@ async fn both_pools_give_the_same_results() {
 async fn a_failed_attempt_is_repeated_with_a_growing_pause_until_the_budget_is_used_up() {
     let (kit, clock) = Kit::manual();
     let fail = kit.push(component(FAIL, FAIL_TYPE)).await;
-    let options = WorkerOptions { lease: Duration::from_secs(3600), ..thread() };
-    let worker = kit.start(options).await;
+    // A seed, so that no roll is so small that there is no pause at all.
+    let lease = Duration::from_secs(3600);
+    let worker = kit.start(WorkerOptions { lease, seed: Some(1), ..thread() }).await;
     let id = kit.enqueue(kit.task(&fail, &[0x80])).await;
     for (attempt, most) in [(1, 1), (2, 2)] {
-        let info = kit.until(id, |info| info.head.state == State::Scheduled).await;
-        assert_eq!(info.head.attempt, attempt);
+        let has_failed = |head: &Head| head.state == State::Scheduled && head.attempt == attempt;
+        let info = kit.until(id, |info| has_failed(&info.head)).await;
         assert_eq!(info.head.error.as_ref().unwrap().kind, "err-result");
         let pause = info.head.run_at.unwrap().since(info.head.started.unwrap());
         assert!(pause <= Duration::from_secs(most), "{pause:?} before attempt {}", attempt + 1);

@@ -20,9 +20,11 @@ use crate::stores::Stores;
 use crate::worker::{Worker, WorkerHandle, WorkerOptions};
 
 /// Adds.
-pub const ADD: &str = "(func (export \"run\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))";
+pub const ADD: &str =
+    "(func (export \"run\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))";
 /// Never ends.
-pub const SPIN: &str = "(func (export \"run\") (result i32) (loop $again (br $again)) (i32.const 0))";
+pub const SPIN: &str =
+    "(func (export \"run\") (result i32) (loop $again (br $again)) (i32.const 0))";
 /// Traps.
 pub const TRAP: &str = "(func (export \"run\") (result i32) unreachable)";
 /// Returns the error 7.

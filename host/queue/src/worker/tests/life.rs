@@ -60,9 +60,8 @@ async fn asked_twice_the_shorter_grace_counts() {
         tokio::task::yield_now().await;
         worker.abort();
     };
-    let stopped = tokio::time::timeout(Duration::from_secs(20), async {
-        tokio::join!(patient, impatient)
-    });
+    let stopped =
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(patient, impatient) });
     assert_eq!(stopped.await.expect("the second request counts").0.released, 1);
 }
 
@@ -84,9 +83,8 @@ async fn two_workers_share_and_no_task_runs_twice() {
         ids.extend(tasks.iter().map(|task| task.id));
         omniq_store::TaskStore::enqueue(&*kit.tasks, tasks).await.unwrap();
     }
-    let infos = kit
-        .until_all(&ids, |infos| infos.iter().all(|info| info.head.state.is_terminal()))
-        .await;
+    let infos =
+        kit.until_all(&ids, |infos| infos.iter().all(|info| info.head.state.is_terminal())).await;
     assert!(infos.iter().all(|info| info.head.state == State::Succeeded && info.head.fence == 1));
     let mut all = 0;
     for worker in workers {
