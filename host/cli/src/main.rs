@@ -5,8 +5,10 @@ mod component;
 mod engine;
 mod interrupt;
 mod job;
+mod logging;
 mod option;
 mod output;
+mod settings;
 
 use std::process::ExitCode;
 

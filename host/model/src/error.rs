@@ -37,7 +37,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The command line was not understood.
+    /// The command line or a setting was not understood.
     Usage = "usage", exit 2;
     /// The file, the module or the function does not exist.
     NotFound = "not-found", exit 3;

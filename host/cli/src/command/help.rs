@@ -1,13 +1,14 @@
 //! `omniq help`: of commands, and of topics that several of them share.
 
 use clap::CommandFactory;
+use omniq::config::ROWS;
 use omniq_model::Kind;
 
 use super::Cli;
 use crate::option::{grants, limits};
 use crate::output::problem::{INTERRUPTED, Problem, write_stdout};
 
-/// Explain a command, or a topic: `exit-codes`, `limits`, `grants`
+/// Explain a command, or a topic: `configuration`, `exit-codes`, `limits`, `grants`
 #[derive(Debug, clap::Args)]
 pub struct HelpArgs {
     /// The command or topic
@@ -18,6 +19,7 @@ pub struct HelpArgs {
 pub fn run(args: &HelpArgs) -> super::Result {
     let text = match args.topic.as_deref() {
         None => Cli::command().render_long_help().to_string(),
+        Some("configuration") => configuration(),
         Some("exit-codes") => exit_codes(),
         Some("limits") => options(limits::HEADING),
         Some("grants") => options(grants::HEADING),
@@ -34,8 +36,10 @@ fn command(name: &str) -> Result<String, Problem> {
         None => {
             let known: Vec<_> =
                 cli.get_subcommands().map(|command| format!("`{}`", command.get_name())).collect();
-            let hint =
-                format!("there are {}, and `exit-codes`, `limits`, `grants`", known.join(", "));
+            let hint = format!(
+                "there are {}, and `configuration`, `exit-codes`, `limits`, `grants`",
+                known.join(", ")
+            );
             Err(Problem::new(Kind::Usage, format!("there is no command or topic `{name}`"))
                 .hint(hint))
         }
@@ -56,6 +60,25 @@ fn exit_codes() -> String {
         text += &format!("{code:>3}  {name:<17}  {meaning}\n");
     }
     text + "\nThe hint of a failure says which option raises the limit it ran into; see `omniq help limits`.\n"
+}
+
+/// The settings, from the table they are read by.
+fn configuration() -> String {
+    let mut text = String::from(
+        "Settings, strongest first: flags (`--set KEY=VALUE`), variables, `omniq.toml` (or `--config PATH`), defaults.\n\
+         Sections and names in the file are the two halves of a key; `omniq config show --origin` shows what is in use.\n",
+    );
+    for row in ROWS {
+        let doc = row.doc.split_whitespace().collect::<Vec<_>>().join(" ");
+        text += &format!(
+            "\n{}  {}\n    {doc}\n    Write {}. Default: {}\n",
+            row.key,
+            row.variables.join(", "),
+            row.brief(),
+            row.default_text()
+        );
+    }
+    text
 }
 
 /// The options of `omniq run` under a heading.
@@ -105,6 +128,13 @@ mod tests {
 
     #[test]
     fn topics_list_their_options() {
+        for row in ROWS {
+            assert!(
+                configuration().contains(&format!("\n{}  {}", row.key, row.variables[0])),
+                "{}",
+                row.key
+            );
+        }
         assert!(options(limits::HEADING).contains("--fuel N "), "{}", options(limits::HEADING));
         assert!(options(limits::HEADING).contains("[default: 20G]"));
         assert!(options(limits::HEADING).contains("--max-module SIZE"));

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod config;
 mod help;
 mod inspect;
 mod run;
@@ -13,6 +14,7 @@ use omniq_sandbox::ENGINE_VERSION;
 
 use crate::output::problem::Problem;
 use crate::output::value::Format;
+use crate::settings::SettingArgs;
 
 static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} (wasmtime {ENGINE_VERSION})", env!("CARGO_PKG_VERSION")));
@@ -23,12 +25,15 @@ static VERSION: LazyLock<String> =
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    settings: SettingArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
     Inspect(inspect::InspectArgs),
+    Config(config::ConfigArgs),
     Help(help::HelpArgs),
 }
 
@@ -38,9 +43,13 @@ enum Command {
 pub fn run() -> ExitCode {
     // What clap parses does not tell `omniq run FILE --` from `omniq run FILE`.
     let has_separator = env::args_os().any(|word| word == "--");
-    let (result, format) = match Cli::parse().command {
-        Command::Run(args) => (run::run(&args, has_separator), args.format()),
-        Command::Inspect(args) => (inspect::run(&args), args.format()),
+    let Cli { command, settings } = Cli::parse();
+    // What needs no queue needs no setting but those of the log.
+    let log = || settings.log_only();
+    let (result, format) = match command {
+        Command::Run(args) => (log().and_then(|()| run::run(&args, has_separator)), args.format()),
+        Command::Inspect(args) => (log().and_then(|()| inspect::run(&args)), args.format()),
+        Command::Config(args) => (config::run(&args, &settings), args.format()),
         Command::Help(args) => (help::run(&args), Format::Wave),
     };
     match result {
@@ -52,7 +61,6 @@ pub fn run() -> ExitCode {
     }
 }
 
-type Result = std::result::Result<(), Problem>;
 
 #[cfg(test)]
 mod tests {

@@ -3,4 +3,4 @@
 pub mod clock;
 pub mod grants;
 pub mod limits;
-pub mod quantity;
+pub use omniq::config::quantity;

@@ -119,7 +119,7 @@ impl Config {
         config.check_pairs(&mut reader);
         if let (None, Some((folder, variable))) = (&config.cache.folder, sources.user_cache()) {
             config.cache.folder = Some(folder);
-            reader.origins.insert("cache.folder", Origin::Variable(variable.to_owned()));
+            reader.origins.insert("cache.folder", Origin::Follows(variable));
         }
         config.origins = reader.origins;
         Error::unless_empty(reader.problems)?;

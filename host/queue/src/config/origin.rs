@@ -20,7 +20,7 @@ pub enum Origin {
         /// The line of the value.
         line: usize,
     },
-    /// Derived from another setting, whose key this is.
+    /// Derived from another setting, whose key this is, or from a variable that is not ours, such as `HOME`.
     Follows(&'static str),
     /// Nobody set it.
     Default,

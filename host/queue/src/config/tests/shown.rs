@@ -11,7 +11,6 @@ fn what_is_shown_as_a_file_means_the_same() {
         &[
             ("OMNIQ_DATA_DIR", "a \"b\"\\c"),
             ("OMNIQ_COMPONENT_LOG_LEVELS", r#"{"store":"DEBUG","cli":"ERROR"}"#),
-            ("HOME", "/h"),
         ],
         &[
             ("OMNIQ_TASK_STORAGE_URL", "memory:"),
@@ -21,10 +20,11 @@ fn what_is_shown_as_a_file_means_the_same() {
         ],
     ] {
         let (from, _folder) = sources(variables, "");
+        let from = from.variable("HOME", "/h");
         let config = Config::load(&from).unwrap();
         for origins in [false, true] {
             let file = config.to_toml(origins);
-            let (from, _folder) = sources(&[], &file);
+            let (from, _folder) = sources(&[("HOME", "/h")], &file);
             let again = Config::load(&from).unwrap_or_else(|error| panic!("{error}\n{file}"));
             let texts = |config: &Config| {
                 config

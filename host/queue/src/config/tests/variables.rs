@@ -153,7 +153,7 @@ fn values_have_their_types() {
     assert_eq!(config.workers.thread_count(2.try_into().unwrap()).get(), 2);
     assert_eq!(config.workers.heartbeat().as_secs(), 5);
     assert_eq!(config.cache.code_folder(), Some(PathBuf::from("/home/ada/.cache/omniq/code")));
-    assert_eq!(config.origin("cache.folder"), Origin::Variable(String::from("HOME")));
+    assert_eq!(config.origin("cache.folder"), Origin::Follows("HOME"));
 }
 
 #[test]
