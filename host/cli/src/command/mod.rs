@@ -61,6 +61,7 @@ pub fn run() -> ExitCode {
     }
 }
 
+type Result = std::result::Result<(), Problem>;
 
 #[cfg(test)]
 mod tests {
