@@ -123,7 +123,7 @@ fn purge(bench: &mut Bench) {
 
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("core");
-    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
+    group.sample_size(20);
     let stores = [
         ("of_1k_ready", 1_000, 0),
         ("of_1m_ready", 1_000_000, 0),
@@ -131,6 +131,7 @@ fn benches(criterion: &mut Criterion) {
     ];
     for (store, ready, ended) in stores {
         let mut bench = Bench::new(ready, ended);
+        group.throughput(Throughput::Elements(BATCH as u64));
         group.bench_function(format!("enqueue_100_{store}"), |bencher| {
             bencher.iter_custom(|rounds| live(rounds, &mut bench).enqueue);
         });
@@ -146,6 +147,7 @@ fn benches(criterion: &mut Criterion) {
         group.bench_function(format!("list_100_{store}"), |bencher| {
             bencher.iter(|| bench.core.list(&Filter::default(), None, BATCH).items.len());
         });
+        group.throughput(Throughput::Elements(1));
         group.bench_function(format!("heartbeat_{store}"), |bencher| {
             bencher.iter(|| bench.core.heartbeat(NOW, &bench.session, Held::default()));
         });

@@ -4,7 +4,7 @@
 //! answers. The memory backend is this behind a lock; the tests of every other backend compare against it. Each call
 //! takes `now`, which must never go back.
 //!
-//! What always holds: a task's state changes in one place only ([`Core::enter`] in `index.rs`), which checks the table of
+//! What always holds: a task's state changes in one place only (`enter` in `index.rs`), which checks the table of
 //! allowed moves and keeps every index in step. No call costs more for a longer backlog or history than the logarithm of
 //! it, except lists and counts by what is not indexed (module, function, labels, arrival).
 
