@@ -1,8 +1,9 @@
 //! Everything in this process's memory: for tests, for trying things out, and for work that need not outlive the process.
 //!
 //! Good at: speed, and nothing to set up. Bad at: all is gone when the process ends, no other process sees it, and every
-//! call waits for the one before, which a list or count by labels over millions of tasks makes long. Limit: memory, some
-//! two kilobytes a task beside its arguments and result. There is no server and no version.
+//! call waits for the one before, which a list or count by labels over millions of tasks makes long. Limit: memory, about
+//! one kilobyte for a task that waits and one and a half for one that has ended, large arguments and results beside.
+//! There is no server and no version.
 
 mod events;
 mod modules;
