@@ -86,33 +86,44 @@ fn function(name: &str, request: &Request, inspection: &Inspection) -> Result<Jo
     Ok(Job::Function { name, args })
 }
 
-fn arguments(name: &str, signature: &Signature, request: &Request) -> Result<Vec<u8>, Problem> {
+/// Arguments of a function in canonical CBOR.
+///
+/// # Errors
+/// They cannot be read, or do not fit; the hint has the function's types.
+pub fn arguments(name: &str, signature: &Signature, request: &Request) -> Result<Vec<u8>, Problem> {
     let max = usize::try_from(request.max_bytes).unwrap_or(usize::MAX);
     let bounds = Bounds::with_bytes(max);
     let mut read = |name: &str| read_argument(Path::new(name), max, request);
-    let read_whole = |path: &Path| {
-        read_argument(path, max, request).map_err(|error| {
-            let message =
-                format!("the arguments cannot be read from `{}`: {error}", path.display());
-            match error.kind() {
-                ErrorKind::NotFound => Problem::new(Kind::NotFound, message),
-                ErrorKind::TimedOut => Problem::new(Kind::Timeout, message).hint(STDIN_IS_OPEN),
-                _ => Problem::new(Kind::Usage, message),
-            }
-        })
-    };
     let result = if let Some(json) = &request.json {
         match json.strip_prefix('@') {
-            Some(path) => args::from_json(signature, &read_whole(Path::new(path))?, &bounds),
+            Some(path) => {
+                args::from_json(signature, &read_whole(Path::new(path), request)?, &bounds)
+            }
             None => args::from_json(signature, json.as_bytes(), &bounds),
         }
     } else if let Some(path) = &request.cbor {
-        args::from_cbor(signature, &read_whole(path)?, &bounds)
+        args::from_cbor(signature, &read_whole(path, request)?, &bounds)
     } else {
         let words: Vec<_> = request.words.iter().chain(&request.rest).cloned().collect();
         args::from_words(signature, &words, &mut read, &bounds)
     };
     result.map_err(|error| refused(&error, name, signature))
+}
+
+/// Reads a file that all arguments, or a command's stdin, are in; `-` is our stdin.
+///
+/// # Errors
+/// It cannot be read, or stdin does not end.
+pub fn read_whole(path: &Path, request: &Request) -> Result<Vec<u8>, Problem> {
+    let max = usize::try_from(request.max_bytes).unwrap_or(usize::MAX);
+    read_argument(path, max, request).map_err(|error| {
+        let message = format!("the arguments cannot be read from `{}`: {error}", path.display());
+        match error.kind() {
+            ErrorKind::NotFound => Problem::new(Kind::NotFound, message),
+            ErrorKind::TimedOut => Problem::new(Kind::Timeout, message).hint(STDIN_IS_OPEN),
+            _ => Problem::new(Kind::Usage, message),
+        }
+    })
 }
 
 /// Arguments that do not fit, with what would.

@@ -8,6 +8,7 @@ mod job;
 mod logging;
 mod option;
 mod output;
+mod queue;
 mod settings;
 
 use std::process::ExitCode;

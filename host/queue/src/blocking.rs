@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use omniq_model::{Module, Payload, State, TaskId, TaskResult};
+use omniq_model::{Module, ModuleFunction, Payload, State, TaskId, TaskResult};
 use omniq_store::{Counts, Filter, Info, Page};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -233,6 +233,18 @@ impl Queue {
     /// As there.
     pub fn module(&self, name: impl AsRef<str>) -> Result<Module> {
         self.runtime.wait(self.inner.module(name))?
+    }
+
+    /// See [`crate::Queue::function`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn function(
+        &self,
+        module: impl AsRef<str>,
+        function: impl AsRef<str>,
+    ) -> Result<ModuleFunction> {
+        self.runtime.wait(self.inner.function(module, function))?
     }
 
     /// See [`crate::Queue::remove_module`].

@@ -55,8 +55,8 @@ pub use sqlx;
 
 pub use error::{Error, NoResult, Result, StoreFailure};
 pub use omniq_model::{
-    Digest, Format, Kind, Module, Name, OnParentFailure, Payload, Pool, Scope, State, TaskError,
-    TaskId, TaskLimits, TaskUsage, Timestamp,
+    Digest, Format, Kind, Module, ModuleFunction, Name, OnParentFailure, Payload, Pool, Scope,
+    State, TaskError, TaskId, TaskLimits, TaskUsage, Timestamp,
 };
 pub use omniq_store::{Counts, Filter, Info, Page};
 pub use queue::{

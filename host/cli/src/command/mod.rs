@@ -1,9 +1,19 @@
 //! The commands, one file each.
 
+mod bench;
 mod config;
+mod dev;
+mod dlq;
+mod doctor;
+mod enqueue;
 mod help;
 mod inspect;
+mod module;
+mod push;
+mod result;
 mod run;
+mod task;
+mod worker;
 
 use std::env;
 use std::process::ExitCode;
@@ -33,7 +43,17 @@ struct Cli {
 enum Command {
     Run(Box<run::RunArgs>),
     Inspect(inspect::InspectArgs),
+    Dev(dev::DevArgs),
+    Push(push::PushArgs),
+    Module(module::ModuleArgs),
+    Enqueue(Box<enqueue::EnqueueArgs>),
+    Result(result::ResultArgs),
+    Task(task::TaskArgs),
+    Dlq(dlq::DlqArgs),
+    Worker(worker::WorkerArgs),
+    Doctor(doctor::DoctorArgs),
     Config(config::ConfigArgs),
+    Bench(bench::BenchArgs),
     Help(help::HelpArgs),
 }
 
@@ -49,7 +69,17 @@ pub fn run() -> ExitCode {
     let (result, format) = match command {
         Command::Run(args) => (log().and_then(|()| run::run(&args, has_separator)), args.format()),
         Command::Inspect(args) => (log().and_then(|()| inspect::run(&args)), args.format()),
+        Command::Dev(args) => (dev::run(&args, &settings), Format::Wave),
+        Command::Push(args) => (push::run(&args, &settings), args.format()),
+        Command::Module(args) => (module::run(&args, &settings), args.format()),
+        Command::Enqueue(args) => (enqueue::run(&args, &settings), args.format()),
+        Command::Result(args) => (result::run(&args, &settings), args.format()),
+        Command::Task(args) => (task::run(&args, &settings), args.format()),
+        Command::Dlq(args) => (dlq::run(&args, &settings), args.format()),
+        Command::Worker(args) => (worker::run(&args, &settings), Format::Wave),
+        Command::Doctor(args) => (doctor::run(&args, &settings), args.format()),
         Command::Config(args) => (config::run(&args, &settings), args.format()),
+        Command::Bench(args) => (log().and_then(|()| bench::run(&args)), args.error_format()),
         Command::Help(args) => (help::run(&args), Format::Wave),
     };
     match result {

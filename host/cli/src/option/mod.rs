@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod grants;
 pub mod limits;
+pub mod policy;
 pub use omniq::config::quantity;

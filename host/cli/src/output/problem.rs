@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::console::{self, tame};
+use super::ended::{FailedTask, TaskBody};
 use super::value::{Format, text_of};
 use super::{hint, report};
 
@@ -27,6 +28,8 @@ pub struct Problem {
     hint: Option<String>,
     /// What there is to tell of a call that has begun.
     call: Option<Box<FailedCall>>,
+    /// What there is to tell of a task that ended without a result.
+    task: Option<Box<FailedTask>>,
     is_interrupt: bool,
 }
 
@@ -42,7 +45,14 @@ struct FailedCall {
 impl Problem {
     /// A failure with a message and nothing else.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, call: None, is_interrupt: false }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            call: None,
+            task: None,
+            is_interrupt: false,
+        }
     }
 
     /// The same with the next step to take.
@@ -57,6 +67,28 @@ impl Problem {
         let Failure { kind, message, error, backtrace, .. } = failure;
         let call = FailedCall { error, backtrace, denials, usage };
         Self { hint, call: Some(Box::new(call)), ..Self::new(kind, message) }
+    }
+
+    /// The same with what is known of the task.
+    pub fn of_task(mut self, task: FailedTask) -> Self {
+        self.task = Some(Box::new(task));
+        self
+    }
+
+    /// The same with the type of the error value of its task.
+    pub fn typed(mut self, ty: Option<Type>) -> Self {
+        self.task = self.task.map(|task| Box::new(task.typed(ty)));
+        self
+    }
+
+    /// What went wrong, as a program sees it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What went wrong, for a person, on one line.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// Marks a cancelled call as ended by Ctrl-C.
@@ -89,10 +121,16 @@ impl Problem {
             text += ": ";
             text += &text_of(ty, bytes);
         }
+        let task = self.task.as_deref();
+        if let Some(value) = task.and_then(FailedTask::value_text) {
+            text += ": ";
+            text += &value;
+        }
         text.push('\n');
         if let Some(call) = call.filter(|_| !matches!(self.kind, Kind::Exit | Kind::Cancelled)) {
             text += &backtrace(&call.backtrace);
         }
+        text += &task.map(FailedTask::backtrace_text).unwrap_or_default();
         if let Some(hint) = &self.hint {
             text += &format!("hint: {hint}\n");
         }
@@ -105,6 +143,7 @@ impl Problem {
             message: &self.message,
             hint: self.hint.as_deref(),
             call: self.call.as_deref().map(CallBody::from),
+            task: self.task.as_deref().map(FailedTask::json),
         }
     }
 }
@@ -169,6 +208,8 @@ struct Body<'a> {
     hint: Option<&'a str>,
     #[serde(flatten)]
     call: Option<CallBody>,
+    #[serde(flatten)]
+    task: Option<TaskBody<'a>>,
 }
 
 #[derive(Serialize)]

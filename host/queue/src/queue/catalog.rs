@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use omniq_model::wit::Signature;
-use omniq_model::{Module, ModuleRef, Name};
+use omniq_model::{Module, ModuleFunction, ModuleRef, Name};
 use omniq_sandbox::inspect::nearest::suggestion;
 use omniq_sandbox::inspect::{FunctionName, find_function};
 use omniq_store::ModuleStore;
@@ -128,11 +128,16 @@ impl Entry {
         Ok(Arc::new(Target { module, function: String::new(), shown, signature: None }))
     }
 
-    fn resolve(&self, function: &str) -> Result<Target> {
+    /// What is known of the function that this name means.
+    pub fn described(&self, function: &str) -> Result<&ModuleFunction> {
         let names: Vec<_> = self.names.iter().collect();
         let found = find_function(function, &names);
         let index = found.map_err(|error| Error::NoFunction { module: self.shown(), error })?;
-        let function = &self.module.functions[index];
+        Ok(&self.module.functions[index])
+    }
+
+    fn resolve(&self, function: &str) -> Result<Target> {
+        let function = self.described(function)?;
         Ok(Target {
             module: self.module.reference(),
             function: function.name.clone(),

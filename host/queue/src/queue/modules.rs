@@ -147,6 +147,20 @@ impl Queue {
         Ok(self.shared().catalog.find(name.as_ref()).await?.module.clone())
     }
 
+    /// What is known of a module's function: its full name, its types, its documentation. `function` is its name, or any
+    /// shorter form that means it alone.
+    ///
+    /// # Errors
+    /// [`NoModule`](Error::NoModule), [`NoFunction`](Error::NoFunction), or the store failed.
+    pub async fn function(
+        &self,
+        module: impl AsRef<str>,
+        function: impl AsRef<str>,
+    ) -> Result<ModuleFunction> {
+        let entry = self.shared().catalog.find(module.as_ref()).await?;
+        entry.described(function.as_ref()).cloned()
+    }
+
     /// Forgets one version of a module, `name@version`. Tasks of it that have not started wait until it is pushed again.
     /// Tells whether it was there.
     ///

@@ -1,0 +1,258 @@
+//! Many tasks from a stream of lines: each line is one task's arguments in JSON. A line that is no such thing is named and
+//! stands in nobody's way; what becomes of the others is known for each.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::thread;
+
+use omniq::{Error, NewTask, Queue, TaskHandle, TaskId};
+use omniq_model::Kind;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::EnqueueArgs;
+use crate::component::is_stdin;
+use crate::interrupt::Stop;
+use crate::output::bar::Bar;
+use crate::output::console;
+use crate::output::problem::{Problem, write_stdout};
+use crate::output::value::Format;
+use crate::queue::{self, Presence};
+use crate::settings::SettingArgs;
+
+/// Lines that are handed over at once.
+const CHUNK: usize = 2000;
+/// Lines that are read ahead.
+const AHEAD: usize = 2 * CHUNK;
+/// The most bytes of a line: arguments in JSON are larger than in the form they are stored in, which has a limit of 8 MiB.
+const MAX_LINE: u64 = 64 << 20;
+/// Refused lines that are told one by one; the others are counted.
+const TOLD: usize = 100;
+
+/// What has become of the lines so far.
+#[derive(Debug, Default)]
+struct Sum {
+    lines: usize,
+    enqueued: usize,
+    known: usize,
+    refused: usize,
+    /// The kind of the first refusal: it decides the exit code.
+    first: Option<Kind>,
+}
+
+pub fn run(args: &EnqueueArgs, file: &Path, settings: &SettingArgs) -> crate::command::Result {
+    args.policy.refuse_for_many()?;
+    let size =
+        if is_stdin(file) { None } else { std::fs::metadata(file).ok().map(|data| data.len()) };
+    let input: Box<dyn Read + Send> = if is_stdin(file) {
+        Box::new(io::stdin())
+    } else {
+        let unreadable = |error: io::Error| {
+            let kind =
+                if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Host };
+            Problem::new(kind, format!("the file `{}` cannot be read: {error}", file.display()))
+        };
+        Box::new(File::open(file).map_err(unreadable)?)
+    };
+    let stop = Stop::on_signals("stopping after the lines under way; once more to end at once\n");
+    let sum = queue::with(settings, &args.store, Presence::Required, async |queue| {
+        pump(args, &queue, read_ahead(input)?, size, &stop).await
+    })?;
+    finish(&sum, stop.is_asked())
+}
+
+async fn pump(
+    args: &EnqueueArgs,
+    queue: &Queue,
+    mut input: mpsc::Receiver<io::Result<Vec<u8>>>,
+    size: Option<u64>,
+    stop: &Stop,
+) -> Result<Sum, Problem> {
+    let function = args.function.clone().unwrap_or_default();
+    // Said once, for all of them: neither module nor function depends on the line.
+    let module = queue.module(&args.module).await?;
+    let exact = format!("{}@{}", module.name, module.version);
+    queue.function(&exact, &function).await?;
+    let mut template = args.policy.apply(NewTask::new(exact, function))?;
+    for parent in args.policy.parents() {
+        template = template.after(parent.find(queue).await?);
+    }
+    let mut sum = Sum::default();
+    let mut bar = Bar::new("lines", size);
+    let mut read_bytes = 0;
+    loop {
+        // What has come by now makes a batch: a slow stream waits for nothing.
+        let mut read = Vec::new();
+        let count = tokio::select! {
+            count = input.recv_many(&mut read, CHUNK) => count,
+            () = stop.asked() => 0,
+        };
+        let lines: Vec<_> = read.iter().map_while(|line| line.as_ref().ok()).collect();
+        let failure = read.iter().find_map(|line| line.as_ref().err());
+        read_bytes += lines.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+        let first = sum.lines + 1;
+        let tasks =
+            lines.iter().enumerate().filter(|(_, line)| !is_blank(line)).map(|(index, line)| {
+                let task = template.clone().args_json(line.as_slice());
+                match &args.batch {
+                    Some(batch) => task.id(TaskId::derived(&[
+                        b"batch",
+                        batch.as_bytes(),
+                        &(first + index).to_be_bytes(),
+                    ])),
+                    None => task,
+                }
+            });
+        let numbers = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| !is_blank(line))
+            .map(|(index, _)| first + index);
+        let outcomes = queue.enqueue_many(tasks).await;
+        sum.lines += lines.len();
+        let mut text = String::new();
+        for (number, outcome) in numbers.zip(outcomes) {
+            tell(number, outcome, args.format, &mut sum, &mut text, &bar)?;
+        }
+        write_stdout(text.as_bytes())?;
+        bar.at(sum.lines as u64, size.map(|_| read_bytes), &format!("{} enqueued", sum.enqueued));
+        if let Some(error) = failure {
+            let text = format!("line {} cannot be read: {error}", sum.lines + 1);
+            return Err(Problem::new(Kind::Host, text).hint(so_far(&sum)));
+        }
+        if count == 0 || stop.is_asked() {
+            bar.finish();
+            return Ok(sum);
+        }
+    }
+}
+
+fn tell(
+    number: usize,
+    outcome: Result<TaskHandle, Error>,
+    format: Format,
+    sum: &mut Sum,
+    text: &mut String,
+    bar: &Bar,
+) -> Result<(), Problem> {
+    match outcome {
+        Ok(handle) => {
+            sum.enqueued += usize::from(handle.is_new());
+            sum.known += usize::from(!handle.is_new());
+            *text += &match format {
+                Format::Json => format!(
+                    "{}\n",
+                    json!({ "line": number, "id": handle.id(), "new": handle.is_new() })
+                ),
+                _ => format!("{}\n", handle.id()),
+            };
+            Ok(())
+        }
+        // The store is gone: the lines after this one would only say the same.
+        Err(error @ (Error::Store(_) | Error::Closed)) => {
+            write_stdout(std::mem::take(text).as_bytes())?;
+            let problem = Problem::from(error);
+            let message = format!(
+                "line {number} and those after it may not be enqueued: {}",
+                problem.message()
+            );
+            Err(Problem::new(problem.kind(), message).hint(so_far(sum)))
+        }
+        Err(error) => {
+            sum.refused += 1;
+            sum.first.get_or_insert(error.kind());
+            if format == Format::Json {
+                let error = json!({ "kind": error.kind().name(), "message": error.to_string() });
+                *text += &format!("{}\n", json!({ "line": number, "error": error }));
+            }
+            if sum.refused <= TOLD {
+                bar.line(&format!("line {number}: {}", console::tame(&error.to_string())));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn finish(sum: &Sum, is_stopped: bool) -> crate::command::Result {
+    console::note(&format!("{}\n", so_far(sum)));
+    if let Some(kind) = sum.first {
+        let noun = if sum.refused == 1 { "line was" } else { "lines were" };
+        let text = format!("{} {noun} refused", sum.refused);
+        return Err(Problem::new(kind, text)
+            .hint("mend them and enqueue them alone; the others are in the queue"));
+    }
+    if is_stopped {
+        return Err(
+            Problem::new(Kind::Cancelled, "stopped before the end of the lines").interrupted()
+        );
+    }
+    Ok(())
+}
+
+/// `998 of 1000 lines enqueued, 2 refused`
+fn so_far(sum: &Sum) -> String {
+    let mut text = format!("{} of {} lines enqueued", sum.enqueued, sum.lines);
+    for (count, what) in [(sum.known, "there already"), (sum.refused, "refused")] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    text
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
+}
+
+/// Reads lines on a thread of their own, so that the store is not kept waiting, nor the reader of signals.
+fn read_ahead(input: Box<dyn Read + Send>) -> Result<mpsc::Receiver<io::Result<Vec<u8>>>, Problem> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let read = move || {
+        let mut input = BufReader::with_capacity(1 << 20, input);
+        while let Some(line) = read_line(&mut input).transpose() {
+            let is_end = line.is_err();
+            // Nobody listens any more once the command has been stopped.
+            if sender.blocking_send(line).is_err() || is_end {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name(String::from("omniq-lines")).spawn(read).map_err(|error| {
+        Problem::new(Kind::Host, format!("the thread that reads lines cannot be started: {error}"))
+    })?;
+    Ok(receiver)
+}
+
+/// The next line without its end; `None` after the last.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if read as u64 == MAX_LINE {
+        return Err(io::Error::other(format!("it has more than {MAX_LINE} bytes")));
+    }
+    Ok((read > 0).then_some(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_without_their_ends() {
+        let mut input = &b"[1]\n\n[2]"[..];
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, [b"[1]".to_vec(), vec![], b"[2]".to_vec()]);
+    }
+
+    #[test]
+    fn the_sum_is_a_sentence() {
+        let sum = Sum { lines: 10, enqueued: 7, known: 1, refused: 2, first: None };
+        assert_eq!(so_far(&sum), "7 of 10 lines enqueued, 1 there already, 2 refused");
+    }
+}

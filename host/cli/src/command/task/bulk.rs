@@ -1,0 +1,245 @@
+//! Acting on tasks: on those whose ids are written, or on all that fit a filter, which is asked about first.
+
+use std::io::{self, IsTerminal, Write};
+
+use omniq::{Bulk, Counts, Filter, Queue};
+use omniq_model::{Kind, State};
+use serde_json::json;
+
+use super::filter_of;
+use crate::command::push::Format;
+use crate::output::console;
+use crate::output::problem::{Problem, write_stdout};
+use crate::output::value::Format as ErrorFormat;
+use crate::queue::{self, Presence, TaskRef, short};
+use crate::settings::{SettingArgs, StoreArgs};
+
+/// Which tasks are acted on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = super::FILTERS)]
+pub struct BulkArgs {
+    /// Ids, or a filter such as `state:failed queue:media`
+    #[arg(value_name = "ID|FILTER", required_unless_present = "all")]
+    which: Vec<String>,
+    /// All tasks there are
+    #[arg(long, conflicts_with = "which")]
+    all: bool,
+    /// Only tell how many tasks it would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it without asking
+    #[arg(short = 'y', long)]
+    yes: bool,
+    /// How the answer is written to stdout
+    #[arg(short = 'o', long, value_enum, default_value = "text")]
+    format: Format,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// They are called off.
+    Cancel,
+    /// They are made ready again.
+    Retry,
+    /// They are forgotten.
+    Remove,
+}
+
+impl Act {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+            Self::Remove => "remove",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancelled",
+            Self::Retry => "ready again",
+            Self::Remove => "removed",
+        }
+    }
+
+    /// The states it changes.
+    fn states(self) -> &'static [State] {
+        match self {
+            Self::Cancel => &[State::Blocked, State::Scheduled, State::Ready, State::Running],
+            Self::Retry => &[State::Failed, State::Cancelled, State::Expired],
+            Self::Remove => &[State::Succeeded, State::Failed, State::Cancelled, State::Expired],
+        }
+    }
+
+    async fn perform(self, queue: &Queue, filter: &Filter) -> Result<Bulk, Problem> {
+        Ok(match self {
+            Self::Cancel => queue.cancel(filter).await?,
+            Self::Retry => queue.retry(filter).await?,
+            Self::Remove => queue.remove(filter).await?,
+        })
+    }
+}
+
+impl BulkArgs {
+    /// How failures are written.
+    pub fn error_format(&self) -> ErrorFormat {
+        self.format.of_errors()
+    }
+}
+
+/// Does it; `states` narrows the filter down.
+pub fn run(
+    act: Act,
+    args: &BulkArgs,
+    states: &[State],
+    settings: &SettingArgs,
+) -> crate::command::Result {
+    let refs: Option<Vec<TaskRef>> = args.which.iter().map(|word| word.parse().ok()).collect();
+    queue::with(settings, &args.store, Presence::Required, async |queue| {
+        match refs.filter(|refs| !refs.is_empty()) {
+            Some(refs) => by_id(act, args, &refs, &queue).await,
+            None => by_filter(act, args, states, &queue).await,
+        }
+    })
+}
+
+/// Ids are meant as they are written, so nobody is asked.
+async fn by_id(
+    act: Act,
+    args: &BulkArgs,
+    refs: &[TaskRef],
+    queue: &Queue,
+) -> crate::command::Result {
+    let mut filter = Filter::default();
+    for task in refs {
+        filter.ids.push(task.find(queue).await?);
+    }
+    if args.dry_run {
+        return would(act, args, &queue.count(&filter).await?);
+    }
+    let done = act.perform(queue, &filter).await?;
+    let known = |id| {
+        done.changed.contains(id)
+            || done.requested.contains(id)
+            || done.skipped.iter().any(|(of, _)| of == id)
+    };
+    let missing = filter.ids.iter().find(|id| !known(id)).copied();
+    tell(act, args, &done)?;
+    if let Some(id) = missing {
+        return Err(omniq::Error::NoTask(id).into());
+    }
+    match done.skipped.first() {
+        None => Ok(()),
+        Some((id, state)) => {
+            let text = format!(
+                "the task `{}` is {state}, which `{}` does not change",
+                short(*id),
+                act.verb()
+            );
+            Err(Problem::new(Kind::Conflict, text))
+        }
+    }
+}
+
+async fn by_filter(
+    act: Act,
+    args: &BulkArgs,
+    states: &[State],
+    queue: &Queue,
+) -> crate::command::Result {
+    let mut filter = filter_of(queue, &args.which, states).await?;
+    if filter.states.is_empty() {
+        filter.states = act.states().to_vec();
+    }
+    let counts = queue.count(&filter).await?;
+    if args.dry_run {
+        return would(act, args, &counts);
+    }
+    let total = meant(act, &counts);
+    if total > 0 && !args.yes {
+        confirm(act, total)?;
+    }
+    tell(act, args, &act.perform(queue, &filter).await?)
+}
+
+/// How many of these tasks it changes.
+fn meant(act: Act, counts: &Counts) -> u64 {
+    counts.iter().filter(|(state, _)| act.states().contains(state)).map(|(_, count)| count).sum()
+}
+
+fn would(act: Act, args: &BulkArgs, counts: &Counts) -> crate::command::Result {
+    let total = meant(act, counts);
+    let of: Vec<_> = counts
+        .iter()
+        .filter(|(state, count)| act.states().contains(state) && **count > 0)
+        .collect();
+    let text = match args.format {
+        Format::Text => {
+            let parts: Vec<_> =
+                of.iter().map(|(state, count)| format!("{count} {state}")).collect();
+            let parts =
+                if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
+            format!("would {} {total}{parts}\n", act.verb())
+        }
+        Format::Json => {
+            let states: serde_json::Map<_, _> = of
+                .iter()
+                .map(|(state, count)| (state.name().to_owned(), (**count).into()))
+                .collect();
+            format!("{}\n", json!({ "would": act.verb(), "total": total, "states": states }))
+        }
+    };
+    write_stdout(text.as_bytes())
+}
+
+fn confirm(act: Act, total: u64) -> Result<(), Problem> {
+    let noun = if total == 1 { "task" } else { "tasks" };
+    if !(io::stdin().is_terminal() && console::is_watched()) {
+        let text = format!("this would {} {total} {noun}, and nobody is here to ask", act.verb());
+        return Err(
+            Problem::new(Kind::Usage, text).hint("say `--yes` to do it, `--dry-run` to only count")
+        );
+    }
+    let mut stderr = io::stderr();
+    // A question that cannot be written is answered by nobody, which means no.
+    let _ = write!(stderr, "{} {total} {noun}? [y/N] ", act.verb());
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::Cancelled, "nothing was done"))
+}
+
+fn tell(act: Act, args: &BulkArgs, done: &Bulk) -> crate::command::Result {
+    let text = match args.format {
+        Format::Text => {
+            let mut text = format!("{} {}", done.changed.len(), act.done());
+            if !done.requested.is_empty() {
+                text += &format!(", {} asked to stop", done.requested.len());
+            }
+            if !done.skipped.is_empty() {
+                text += &format!(", {} left as they are", done.skipped.len());
+            }
+            text + "\n"
+        }
+        Format::Json => {
+            let skipped: Vec<_> = done
+                .skipped
+                .iter()
+                .map(|(id, state)| json!({ "id": id, "state": state.name() }))
+                .collect();
+            let json = json!({
+                "changed": done.changed.len(),
+                "requested": done.requested.len(),
+                "skipped": skipped,
+            });
+            format!("{json}\n")
+        }
+    };
+    write_stdout(text.as_bytes())
+}

@@ -1,0 +1,203 @@
+//! `omniq worker`: runs tasks until it is told to stop, or until there are none left.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use omniq::worker::WorkerHandle;
+use omniq::{Filter, Name, Queue, State, WorkerBuilder};
+use omniq_model::Kind;
+use omniq_store::{Changes, Interest};
+
+use crate::interrupt::Stop;
+use crate::option::grants::GrantArgs;
+use crate::option::limits::RuleArgs;
+use crate::option::policy::PoolArg;
+use crate::option::quantity::Span;
+use crate::output::bar::Bar;
+use crate::output::console;
+use crate::output::problem::Problem;
+use crate::queue::{self, Presence};
+use crate::settings::{Life, SettingArgs, StoreArgs};
+
+/// Run tasks until told to stop
+#[derive(Debug, clap::Args)]
+#[command(after_help = NOTES)]
+pub struct WorkerArgs {
+    /// Run the tasks of this queue; repeat it for more [default: all queues]
+    #[arg(long, value_name = "NAME")]
+    queue: Vec<String>,
+    /// The most tasks at once [default: the settings', 32 for each processor]
+    #[arg(long, value_name = "N")]
+    slots: Option<NonZeroU32>,
+    /// The pool of tasks that do not ask for one: `async` for those that mostly wait, `thread` for those that compute
+    #[arg(long, value_name = "POOL")]
+    pool: Option<PoolArg>,
+    /// Threads of each pool [default: the settings', one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+    /// What it is called, for people [default: the machine's name and the number of the process]
+    #[arg(long)]
+    name: Option<String>,
+    /// Stop when no task is left to run
+    #[arg(long)]
+    drain: bool,
+    /// How long running tasks may go on after Ctrl-C or SIGTERM [default: the settings', 30s]
+    #[arg(long, value_name = "TIME")]
+    grace: Option<Span>,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    grants: GrantArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+const NOTES: &str = "Ctrl-C or SIGTERM: no more tasks are taken, those that run may come to their end, and what still runs after
+the grace is put back without an attempt being counted. A second one ends the process at once; others take its tasks over then.
+`--drain` waits for retries too, and not for tasks that are due later than `retry.max_delay` (5m) from now.";
+
+pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
+    let opened = settings.open(&args.store, Life::Service)?;
+    let grants = args.grants.grants()?;
+    let queues = args.queue.iter().map(|name| name.parse::<Name>()).collect::<Result<Vec<_>, _>>();
+    let queues = queues.map_err(omniq::Error::from)?;
+    let grace = args.grace.map_or(opened.config.workers.shutdown_grace, |Span(grace)| grace);
+    let stop = Stop::on_signals("stopping; once more to end at once\n");
+    queue::block_on(async {
+        let queue = queue::open(opened, Presence::Made).await?;
+        let worker = settings_of(args, queue.worker()).grants(grants).start().await?;
+        let worked = if args.drain {
+            drain(&queue, &worker, &queues, &stop).await
+        } else {
+            until_asked(&worker, &stop).await
+        };
+        let stats = worker.stop(grace).await;
+        let closed = queue.close().await;
+        console::note(&summary(&stats));
+        worked?;
+        Ok(closed?)
+    })
+}
+
+fn settings_of(args: &WorkerArgs, mut worker: WorkerBuilder) -> WorkerBuilder {
+    worker = args.queue.iter().fold(worker, WorkerBuilder::queue).rules(args.rules.rules());
+    if let Some(slots) = args.slots {
+        worker = worker.slots(slots);
+    }
+    if let Some(pool) = args.pool {
+        worker = worker.pool(pool.0);
+    }
+    if let Some(threads) = args.threads {
+        worker = worker.threads(threads);
+    }
+    match &args.name {
+        Some(name) => worker.name(name),
+        None => worker,
+    }
+}
+
+/// Waits until the process is asked to end.
+///
+/// # Errors
+/// The worker ended by itself.
+pub async fn until_asked(worker: &WorkerHandle, stop: &Stop) -> super::Result {
+    tokio::select! {
+        () = stop.asked() => Ok(()),
+        () = worker.wait() => Err(failed(worker)),
+    }
+}
+
+fn failed(worker: &WorkerHandle) -> Problem {
+    let why = worker.failure().unwrap_or_else(|| String::from("it ended by itself"));
+    Problem::new(Kind::Host, format!("the worker failed: {why}"))
+        .hint("its tasks are taken over by others after the time of a lease; `omniq doctor` looks for what is wrong")
+}
+
+/// `12 tasks succeeded, 1 failed`
+pub fn summary(stats: &omniq::worker::Stats) -> String {
+    let noun = if stats.succeeded == 1 { "task" } else { "tasks" };
+    let mut text = format!("{} {noun} succeeded", stats.succeeded);
+    for (count, what) in [
+        (stats.failed, "failed"),
+        (stats.cancelled, "cancelled"),
+        (stats.retried, "to be tried again"),
+        (stats.released, "put back"),
+        (stats.stale, "taken over by others"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    text + "\n"
+}
+
+/// Waits until there is nothing left to do in these queues, or the process is asked to end.
+async fn drain(
+    queue: &Queue,
+    worker: &WorkerHandle,
+    queues: &[Name],
+    stop: &Stop,
+) -> super::Result {
+    /// Changes are told at once; this is for those of a store that went silent.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    /// So that a busy queue is not counted after every task.
+    const PACE: Duration = Duration::from_millis(50);
+    let tasks = &queue.stores().tasks;
+    let bar = Bar::new("done", Some(0));
+    loop {
+        let seen: Changes = tasks.changes(Interest::Ends);
+        let left = left(queue, queues).await?;
+        let done = ended(worker);
+        bar.set_size(done + left.now + left.soon);
+        bar.at(done, None, &format!("{} to go", left.now + left.soon));
+        if left.now == 0 && left.soon == 0 {
+            return Ok(());
+        }
+        let changed = async {
+            tokio::join!(tasks.changed(Interest::Ends, seen, PATIENCE), tokio::time::sleep(PACE));
+        };
+        tokio::select! {
+            () = changed => {}
+            () = stop.asked() => return Ok(()),
+            () = worker.wait() => return Err(failed(worker)),
+        }
+    }
+}
+
+fn ended(worker: &WorkerHandle) -> u64 {
+    let stats = worker.stats();
+    stats.succeeded + stats.failed + stats.cancelled
+}
+
+/// What is left to do.
+struct Left {
+    /// Tasks that are ready or running.
+    now: u64,
+    /// Tasks that are due before long.
+    soon: u64,
+}
+
+async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
+    let filters = match queues {
+        [] => vec![Filter::default()],
+        names => names
+            .iter()
+            .map(|name| Filter { queue: Some(name.clone()), ..Filter::default() })
+            .collect(),
+    };
+    let mut left = Left { now: 0, soon: 0 };
+    let mut scheduled = 0;
+    for mut filter in filters {
+        filter.states = vec![State::Ready, State::Running, State::Scheduled];
+        for (state, count) in queue.count(&filter).await? {
+            if state == State::Scheduled { scheduled += count } else { left.now += count }
+        }
+    }
+    if scheduled > 0 && left.now == 0 {
+        let due = queue.stores().tasks.promote(1000).await.map_err(omniq::Error::from)?;
+        let patience = queue.config().retry.max_delay;
+        let is_soon = due.promoted > 0 || due.next.is_some_and(|next| next <= patience);
+        left.soon = if is_soon { scheduled } else { 0 };
+    }
+    Ok(left)
+}

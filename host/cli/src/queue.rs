@@ -1,0 +1,203 @@
+//! The queue that a command works on: opened by the settings, used on a runtime of this thread, and closed at the end.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::path::Path;
+use std::str::FromStr;
+
+use omniq::config::{Config, StorageKind};
+use omniq::{Error, Filter, Queue, TaskId};
+use omniq_model::Kind;
+use tokio::runtime::Builder;
+
+use crate::output::ended;
+use crate::output::problem::{Problem, chain};
+use crate::settings::{Life, Opened, SettingArgs, StoreArgs};
+
+/// Whether a command may make the queue it works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// There must be one: a command that looks at tasks would only find that there are none.
+    Required,
+    /// It is made if there is none.
+    Made,
+}
+
+/// Runs `work` on the queue that the settings describe, and closes it.
+///
+/// # Errors
+/// A setting is wrong, the queue cannot be opened, or the work failed.
+pub fn with<F, T>(
+    settings: &SettingArgs,
+    store: &StoreArgs,
+    presence: Presence,
+    work: impl FnOnce(Queue) -> F,
+) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let opened = settings.open(store, Life::Command)?;
+    block_on(async {
+        let queue = open(opened, presence).await?;
+        let done = work(queue.clone()).await;
+        let closed = queue.close().await;
+        let done = done?;
+        closed?;
+        Ok(done)
+    })
+}
+
+/// Opens the queue.
+///
+/// # Errors
+/// It cannot be opened, or is not there.
+pub async fn open(opened: Opened, presence: Presence) -> Result<Queue, Problem> {
+    let config = opened.config;
+    match file_of(&config) {
+        Some(path) if presence == Presence::Required && !path.exists() => Err(absent(path)),
+        _ => Ok(Queue::open(config).await?),
+    }
+}
+
+/// Runs a future on this thread.
+///
+/// # Errors
+/// Those of the future, or the runtime cannot be made.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Problem::new(Kind::Host, format!("the runtime cannot be started: {error}"))
+    })?;
+    runtime.block_on(work)
+}
+
+/// The file the tasks are in, if they are in one.
+pub fn file_of(config: &Config) -> Option<&Path> {
+    if config.tasks.kind == StorageKind::Sqlite { config.tasks.url.sqlite_path() } else { None }
+}
+
+fn absent(path: &Path) -> Problem {
+    let text = format!("there is no queue at `{}`", path.display());
+    Problem::new(Kind::Unavailable, text).hint(
+        "push a module to make one with `omniq push FILE`, start one with `omniq dev FILE`, or name another with `--store`",
+    )
+}
+
+/// A task as it is named on a command line: by its id, or by the last eight digits of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskRef {
+    /// The whole id.
+    Id(TaskId),
+    /// Its last eight digits, in lower case.
+    Tail(String),
+}
+
+/// Digits of the short form of an id.
+pub const TAIL: usize = 8;
+/// How many tasks are looked through for a short id, the newest first.
+const LOOKED_THROUGH: usize = 100_000;
+
+impl FromStr for TaskRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() == TAIL && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(Self::Tail(text.to_ascii_lowercase()));
+        }
+        text.parse().map(Self::Id).map_err(|_| {
+            format!("`{text}` is not the id of a task; write all of it, or its last {TAIL} digits")
+        })
+    }
+}
+
+impl TaskRef {
+    /// The id that is meant.
+    ///
+    /// # Errors
+    /// There is no such task, or several.
+    pub async fn find(&self, queue: &Queue) -> Result<TaskId, Problem> {
+        match self {
+            Self::Id(id) => Ok(*id),
+            Self::Tail(tail) => find_tail(queue, tail).await,
+        }
+    }
+}
+
+async fn find_tail(queue: &Queue, tail: &str) -> Result<TaskId, Problem> {
+    const PAGE: usize = 1000;
+    let (mut found, mut before, mut seen) = (Vec::new(), None, 0);
+    loop {
+        let page = queue.list(&Filter::default(), before, PAGE).await?;
+        seen += page.items.len();
+        found.extend(page.items.iter().map(|info| info.id).filter(|id| short(*id) == tail));
+        before = page.next;
+        if before.is_none() || seen >= LOOKED_THROUGH {
+            break;
+        }
+    }
+    match found[..] {
+        [id] => Ok(id),
+        [] => {
+            let text = format!("there is no task `…{tail}` among the newest {seen}");
+            Err(Problem::new(Kind::NotFound, text)
+                .hint("`omniq task list` shows the newest ones; older ones go by their whole id"))
+        }
+        _ => {
+            let all: Vec<_> = found.iter().map(|id| format!("`{id}`")).collect();
+            let text = format!("`{tail}` can be several tasks: {}", all.join(", "));
+            Err(Problem::new(Kind::Conflict, text).hint("write all of the id"))
+        }
+    }
+}
+
+/// The short form of an id.
+pub fn short(id: TaskId) -> String {
+    let text = id.to_string();
+    text[text.len() - TAIL..].to_owned()
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let error = match error {
+            Error::NoResult(ended) => return ended::problem(*ended),
+            Error::Component(error) => return error.into(),
+            Error::Config(error) => return error.into(),
+            error => error,
+        };
+        let problem = Self::new(error.kind(), chain(&error));
+        match &error {
+            Error::NoModule { .. } => problem.hint("`omniq module list` shows all there are"),
+            Error::NoFunction { module, .. } | Error::Arguments { function: module, .. } => {
+                let module = module.split(' ').next().unwrap_or(module);
+                problem.hint(format!(
+                    "`omniq module show {module}` lists its functions with their types"
+                ))
+            }
+            Error::WaitTimeout { id, .. } => {
+                problem.hint(format!("wait for it with `omniq result {id} --wait`"))
+            }
+            Error::VersionConflict { .. } => {
+                problem.hint("give it another version with `--module-version`, or none")
+            }
+            Error::Lost(id) => problem.hint(format!("run it again with `omniq task retry {id}`")),
+            Error::Store(failure) if failure.error.source().is_some() => problem
+                .hint("the same command may be repeated; `omniq doctor` looks for what is wrong"),
+            _ => problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_whole_or_by_its_end() {
+        let id = "0198c6a2-7c1e-7d3a-9b1f-5d2f6c3e8a10";
+        assert_eq!(id.parse(), Ok(TaskRef::Id(id.parse().unwrap())));
+        assert_eq!("6C3E8A10".parse(), Ok(TaskRef::Tail("6c3e8a10".into())));
+        assert_eq!(short(id.parse().unwrap()), "6c3e8a10");
+        for text in ["", "6c3e8a1", "6c3e8a1g", "0198c6a2"[..7].as_ref()] {
+            assert!(text.parse::<TaskRef>().unwrap_err().contains("is not the id"), "{text}");
+        }
+    }
+}
