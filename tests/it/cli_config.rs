@@ -1,9 +1,14 @@
 //! `omniq config`, the options and variables it shows, and what other commands make of them.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::omniq::{Ended, Omniq, wat};
@@ -35,10 +40,14 @@ impl Place {
 
     /// Runs `omniq` there; the words are split at spaces.
     fn omniq(&self, words: &str) -> Ended {
+        self.command(words).output().expect("the binary runs").into()
+    }
+
+    fn command(&self, words: &str) -> Command {
         let mut command = Omniq::new(words.split(' ')).into_command();
         command.current_dir(self.path()).env("HOME", "/home/ada").env_remove("XDG_CACHE_HOME");
         command.env("OMNIQ_CACHE_DIR", "").envs(self.variables.iter().copied());
-        command.output().expect("the binary runs").into()
+        command
     }
 }
 
@@ -161,21 +170,21 @@ fn the_file_that_is_written_means_the_same() {
 
 #[test]
 fn passwords_are_printed_nowhere() {
-    let place =
-        Place::new("[results]\nurl = 'redis://:s3cret@cache'\n[objects]\nurl = 's3cret://x'\n")
-            .with("OMNIQ_TASK_STORAGE_URL", "postgres://ada:s3cret@db/jobs");
-    for words in [
-        "config show --origin --set objects.url=",
-        "config show -o json --set objects.url=s3://b",
-        "config show -o toml --set objects.url=s3://b?secret=s3cret",
-        "config check",
-        "config check -o json",
-        "config check --store mysql://u:s3cret@h",
+    let place = Place::new("[results]\nurl = 'redis://:s3cret@cache'\n")
+        .with("OMNIQ_TASK_STORAGE_URL", "postgres://ada:s3cret@db/jobs");
+    for (words, shown) in [
+        ("config show --origin", "postgres://ada:***@db/jobs"),
+        ("config show -o json", "redis://:***@cache"),
+        ("config show -o toml --set objects.url=s3://b?secret=s3cret", "s3://b?secret=***"),
+        ("config check", "asks for tasks in `postgres`"),
+        ("config check -o json", "asks for results in `redis`"),
+        ("config check --store mysql://u:s3cret@h", "mysql://u:***@h"),
+        ("config check --set retry.attempts=redis://:s3cret@h", "redis://:***@h"),
     ] {
         let ended = place.omniq(words);
         let text = ended.text() + &ended.stderr;
-        assert!(!text.contains(":s3cret@") && !text.contains("secret=s3cret"), "{words}: {text}");
-        assert!(text.contains("***"), "{words}: {text}");
+        assert!(!text.contains("s3cret"), "{words}: {text}");
+        assert!(text.contains(shown), "{words}: {text}");
     }
 }
 
@@ -310,6 +319,50 @@ fn a_single_run_needs_no_settings_and_says_what_it_always_said() {
         2,
         &["`OMNIQ_LOG_LEVEL` cannot be `loud`"],
     );
+}
+
+#[test]
+fn a_worker_reads_its_log_levels_again_on_a_hangup() {
+    let place = Place::new("[log]\nformat = 'json'\n");
+    let mut worker = place.command("worker").spawn().expect("the binary starts");
+    let stderr = BufReader::new(worker.stderr.take().expect("stderr is piped"));
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        for line in stderr.lines() {
+            let _ = sender.send(line.unwrap());
+        }
+    });
+    // The first line of the log that says it; others may come before.
+    let wait_for = |message: &str| loop {
+        let line = lines.recv_timeout(Duration::from_secs(60)).expect(message);
+        match serde_json::from_str::<Value>(&line) {
+            Ok(line) if line["message"] == message => return line,
+            _ => {}
+        }
+    };
+    let id = worker.id().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &id]).status().expect("kill runs").success());
+    };
+    let write = |file: &str| fs::write(place.path().join("omniq.toml"), file).unwrap();
+
+    let line = wait_for("log levels are read again on SIGHUP");
+    assert_eq!(line["levels"], "INFO", "{line}");
+    assert_eq!(line["target"], "omniq::logging", "{line}");
+    write("[log]\nlevel = 'ERROR'\ncomponents = { store = 'DEBUG' }\n");
+    signal("-HUP");
+    assert_eq!(wait_for("log levels were read again")["levels"], "ERROR, store DEBUG");
+    write("[log]\nlevel = 'LOUD'\n");
+    signal("-HUP");
+    let line = wait_for("log levels stay as they are");
+    assert_eq!(line["levels"], "ERROR, store DEBUG", "{line}");
+    assert!(
+        line["error"].as_str().unwrap().contains("omniq.toml line 2 cannot be `LOUD`"),
+        "{line}"
+    );
+    signal("-TERM");
+    assert!(worker.wait().expect("it ends").success());
+    reader.join().unwrap();
 }
 
 #[test]

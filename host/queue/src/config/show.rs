@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::Config;
-use super::origin::Origin;
 use super::storage::Storage;
 use super::table::{Shown, known};
 
@@ -35,8 +34,7 @@ impl Config {
         shown
     }
 
-    /// An `omniq.toml` that means the same, if no password had to be hidden. What has no value, or follows another one, is
-    /// a comment.
+    /// An `omniq.toml` that means the same, if no password had to be hidden. What nobody set is a comment.
     ///
     /// With `origins`, each line ends with where its value came from.
     pub fn to_toml(&self, origins: bool) -> String {
@@ -49,10 +47,10 @@ impl Config {
                 let _ = writeln!(text, "{gap}[{section}]");
             }
             let name = shown.row.key.rsplit_once('.').map_or(shown.row.key, |(_, name)| name);
-            let _ = match (shown.text.is_empty(), &shown.origin) {
+            let _ = match (shown.text.is_empty(), shown.origin.is_set()) {
                 (true, _) => write!(text, "# {name}: {}", shown.row.unset),
-                (false, Origin::Follows(_)) => write!(text, "# {name} = {}", toml_of(&shown)),
-                (false, _) => write!(text, "{name} = {}", toml_of(&shown)),
+                (false, true) => write!(text, "{name} = {}", toml_of(&shown)),
+                (false, false) => write!(text, "# {name} = {}", toml_of(&shown)),
             };
             let _ = match origins {
                 true => writeln!(text, " # {}", shown.origin),
