@@ -3,22 +3,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use omniq_model::{
-    Kind, OnParentFailure, Payload, Scope, SessionId, Span, State, Task, TaskError, TaskId,
-    TaskResult, Token, Unique,
+    Kind, Missed, Name, OnParentFailure, Payload, Schedule, Scope, SessionId, Span, State, Task,
+    TaskError, TaskId, TaskResult, Timing, Token, Unique,
 };
 use omniq_store::{
-    Beat, End, ErrorKind, Finished, Held, How, Info, Moved, Outcome, Result, Session, Want,
-    WorkerInfo,
+    Beat, End, ErrorKind, Finished, Fire, Fired, Held, How, Info, Moved, Outcome, Result, Session,
+    Want, WorkerInfo,
 };
 
 use crate::factory::Factory;
 use crate::faulty::Faulty;
-use crate::history::{self, Call, Fate, Offer, Recorder, Verdict, What};
-use crate::kit::{Kit, LEASE, TICK, error, lane, select};
+use crate::history::{self, Call, Entry, Fate, Offer, Recorder, Verdict, What};
+use crate::kit::{Kit, LEASE, START, TICK, error, lane, name, select};
 use crate::roll::Rolls;
 
 /// How a run is made.
@@ -42,7 +41,8 @@ pub async fn stress(factory: &dyn Factory, run: Stress) -> Verdict {
     let kit = Kit::new(factory).await;
     let store = Arc::new(Faulty::random(kit.store.clone(), run.seed, run.faults, run.faults));
     let recorder = Arc::new(Recorder::default());
-    let alive = Arc::new(AtomicU32::new(run.clients));
+    let schedules: Vec<_> = ["hourly", "nightly"].map(|called| schedule(&kit, called)).into();
+    kit.store.put_schedules(schedules).await.unwrap();
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..run.clients {
         let mut client = Client {
@@ -56,24 +56,55 @@ pub async fn stress(factory: &dyn Factory, run: Stress) -> Verdict {
             mine: Vec::new(),
             mismatches: 0,
         };
-        let alive = Arc::clone(&alive);
         clients.spawn(async move {
             for _ in 0..run.steps {
                 client.step().await;
                 tokio::task::yield_now().await;
             }
-            alive.fetch_sub(1, Ordering::SeqCst);
         });
     }
     // A panic of a client is the panic of the test.
     clients.join_all().await;
-    assert_eq!(alive.load(Ordering::SeqCst), 0);
     println!("seed {}, {} calls or answers were lost", run.seed, store.heal());
     drain(&kit, &recorder, run.clients).await;
     let records = kit.dump().await;
     crate::audit::audit(&*kit.store).await;
+    let mut entries = recorder.entries();
+    entries.extend(instants(&kit.store.schedules(None).await.unwrap()));
     kit.store.close().await.unwrap();
-    history::check(&recorder.entries(), &records)
+    history::check(&entries, &records)
+}
+
+/// How often schedules fire.
+const PERIOD: Duration = Duration::from_secs(1);
+
+fn schedule(kit: &Kit, called: &str) -> Schedule {
+    Schedule {
+        tenant: Name::default_name(),
+        name: name(called),
+        timing: Timing::Every(PERIOD.into()),
+        zone: String::new(),
+        missed: Missed::All,
+        task: kit.task(),
+        paused: None,
+        next: Some(START + PERIOD),
+        version: 0,
+        unknown: Default::default(),
+    }
+}
+
+/// Every instant that a schedule has left behind must have made its task: no answer is needed for that promise.
+fn instants(schedules: &[Schedule]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for schedule in schedules {
+        let (mut nominal, next) = (START + PERIOD, schedule.next.expect("it goes on for ever"));
+        while nominal < next {
+            let task = Schedule::task_id(&schedule.tenant, &schedule.name, nominal);
+            entries.push(Entry::acked(task));
+            nominal = nominal + PERIOD;
+        }
+    }
+    entries
 }
 
 /// One client: producer, worker and operator in turn.
@@ -110,8 +141,9 @@ impl Client {
             75..83 => self.heartbeat().await,
             83..86 => self.cancel().await,
             86..88 => self.retry().await,
-            88..92 => self.read().await,
-            92..96 => self.sweep().await,
+            88..90 => self.read().await,
+            90..93 => self.fire().await,
+            93..96 => self.sweep().await,
             96..98 => self.die(),
             98 => self.close().await,
             _ => self.kit.advance(Duration::from_millis(self.rolls.roll() % 3000)),
@@ -347,6 +379,32 @@ impl Client {
                     value: history::digest(head),
                 }),
             );
+        }
+    }
+
+    /// Fires whatever is due, as every scheduler does.
+    async fn fire(&mut self) {
+        let due = answered(self.kit.store.due_schedules(5).await).unwrap_or_default();
+        for schedule in due {
+            let Some(nominal) = schedule.next else { continue };
+            let mut task = schedule.task;
+            task.id = Schedule::task_id(&schedule.tenant, &schedule.name, nominal);
+            let told = {
+                let (task, version, name) = (task.id, schedule.version, schedule.name.clone());
+                move |fired| What::Fire { schedule: name, version, nominal, task, fired }
+            };
+            let fire = Fire {
+                tenant: schedule.tenant,
+                name: schedule.name,
+                version: schedule.version,
+                next: Some(nominal + PERIOD),
+                tasks: vec![task],
+            };
+            let call = self.begin();
+            match answered(self.kit.store.fire(vec![fire]).await) {
+                Some(fired) => self.end(call, [told(Some(fired[0] == Fired::Fired))]),
+                None => self.recorder.lost(call, [told(None)]),
+            }
         }
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 
+use omniq_store::ErrorKind;
+
 use crate::audit::audit;
 use crate::cases::CASES;
 use crate::factory::{Factory, Need};
@@ -103,9 +105,10 @@ pub async fn run_case(factory: &dyn Factory, name: &str) -> Result<Passed, Strin
 async fn tell(kit: Kit, case: &'static Case) -> Result<Passed, String> {
     let story = tokio::spawn(async move {
         (case.run)(&kit).await;
-        let closed = kit.store.count(&Default::default()).await.is_err();
-        if !closed {
-            audit(&*kit.store).await; // a case that reopened its place leaves a closed store behind
+        let answer = kit.store.count(&Default::default()).await;
+        // A case that reopened its place leaves a closed store behind.
+        if !answer.is_err_and(|error| error.kind() == ErrorKind::Closed) {
+            audit(&*kit.store).await;
         }
     });
     match story.await {

@@ -87,6 +87,16 @@ pub(crate) async fn every_claim_burns_a_fence_and_counts_an_attempt(kit: &Kit) {
     assert_eq!(fences, [1, 2, 3]);
 }
 
+pub(crate) async fn fences_go_on_for_ever(kit: &Kit) {
+    let session = kit.session().await;
+    kit.enqueue_plain().await;
+    for fence in 1..=40 {
+        let lease = kit.claim_one(&session).await;
+        assert_eq!((lease.token.fence, lease.attempt), (fence, 1));
+        kit.finish(&session, &lease, release(std::time::Duration::ZERO)).await;
+    }
+}
+
 pub(crate) async fn what_is_ready_again_keeps_its_place(kit: &Kit) {
     let first = kit.enqueue_plain().await;
     let second = kit.enqueue_plain().await;

@@ -48,6 +48,7 @@ macro_rules! for_each_case {
                 wants_are_served_in_turn_each_with_its_nonce [];
                 a_lease_says_what_and_which_attempt [];
                 every_claim_burns_a_fence_and_counts_an_attempt [];
+                fences_go_on_for_ever [];
                 what_is_ready_again_keeps_its_place [];
                 what_waits_is_never_leased [];
                 two_sessions_never_hold_one_task [];
