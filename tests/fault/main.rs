@@ -1,0 +1,7 @@
+//! What OmniQ promises when processes die, stand still, or find their disk full: each promise broken in earnest, on real
+//! processes of the binary, and then looked after.
+//!
+//! `docs/promise.md` says what is promised and which test shows it.
+
+mod crash_table;
+mod support;
