@@ -97,7 +97,14 @@ impl BenchArgs {
     fn sizes(&self) -> Sizes {
         if self.quick {
             let idle = Duration::from_secs(1);
-            return Sizes { tasks: 2_000, few: 500, waiting: 5_000, history: 5_000, latencies: 10, idle };
+            return Sizes {
+                tasks: 2_000,
+                few: 500,
+                waiting: 5_000,
+                history: 5_000,
+                latencies: 10,
+                idle,
+            };
         }
         let tasks = self.tasks.max(1);
         Sizes {

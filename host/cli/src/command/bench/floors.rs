@@ -24,7 +24,10 @@ pub fn sandbox() -> Result<f64> {
     let started = Instant::now();
     let calls: Result<u64> = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| calls(&function))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a loop of calls does not panic")).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a loop of calls does not panic"))
+            .sum()
     });
     Ok(calls? as f64 / started.elapsed().as_secs_f64())
 }

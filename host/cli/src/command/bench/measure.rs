@@ -40,7 +40,8 @@ pub struct Bench {
 impl Bench {
     /// Will measure so much of each, in files in `root`.
     pub fn new(sizes: Sizes, root: &Path) -> Self {
-        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is valid");
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+            .expect("the template is valid");
         let progress = ProgressBar::new_spinner().with_style(style);
         progress.enable_steady_tick(Duration::from_millis(100));
         Self { sizes, root: root.to_owned(), rows: Vec::new(), sandbox: None, few: None, progress }
@@ -82,8 +83,14 @@ impl Bench {
             return Ok(rate);
         }
         self.says("the sandbox alone");
-        let rate = tokio::task::spawn_blocking(floors::sandbox).await.context("the sandbox's loop ended")??;
-        self.rows.push(Row::new("the sandbox alone: a component that does nothing", rate, Unit::Rate));
+        let rate = tokio::task::spawn_blocking(floors::sandbox)
+            .await
+            .context("the sandbox's loop ended")??;
+        self.rows.push(Row::new(
+            "the sandbox alone: a component that does nothing",
+            rate,
+            Unit::Rate,
+        ));
         Ok(*self.sandbox.insert(rate))
     }
 
@@ -212,7 +219,10 @@ impl Bench {
                 Task::new(id_at(now, index), module.clone(), "nothing", Payload::cbor([0xa0]))
             });
             let accepted = tasks.enqueue(new.collect()).await?;
-            ensure!(accepted.iter().all(|one| *one == Enqueued::Created), "a task was not accepted");
+            ensure!(
+                accepted.iter().all(|one| *one == Enqueued::Created),
+                "a task was not accepted"
+            );
             let want = Want { lane: Lane::default(), max: 500, nonce: made + 1 };
             let leases = tasks.claim(&session, &[want]).await?;
             let ends = leases.iter().map(|lease| End {
@@ -243,7 +253,10 @@ impl Bench {
         self.latency("two processes", &times, floor, (30.0, None));
         self.says("the processor of an idle worker");
         if let Some(share) = other.idle_share(self.sizes.idle).await? {
-            self.rows.push(Row::new("idle worker: share of one processor", share, Unit::Percent).value_bar(1.0));
+            self.rows.push(
+                Row::new("idle worker: share of one processor", share, Unit::Percent)
+                    .value_bar(1.0),
+            );
         }
         drop(other);
         rig.close().await
@@ -251,7 +264,11 @@ impl Bench {
 
     fn latency(&mut self, where_: &str, times: &Latency, floor: f64, bars: (f64, Option<f64>)) {
         let row = |rank: &str, value| {
-            Row::new(format!("idle: enqueue to result, {where_}, {rank}"), value, Unit::Milliseconds)
+            Row::new(
+                format!("idle: enqueue to result, {where_}, {rank}"),
+                value,
+                Unit::Milliseconds,
+            )
         };
         let median = row("p50", times.per_mille(500)).value_bar(bars.0);
         self.rows.push(median.floor("insert, claim, finish", floor));
@@ -262,7 +279,6 @@ impl Bench {
         });
     }
 }
-
 
 /// Tasks a second of several drains of `few` tasks, one after the other.
 async fn drained_often(rig: &Rig, worker: &WorkerHandle, few: usize) -> Result<f64> {

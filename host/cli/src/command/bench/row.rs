@@ -144,9 +144,7 @@ pub fn table(rows: &[Row]) -> String {
         let padded: Vec<_> = row
             .iter()
             .zip(widths)
-            .map(|(cell, width)| {
-                format!("{cell}{}", " ".repeat(width - cell.chars().count()))
-            })
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
             .collect();
         format!("| {} |\n", padded.join(" | "))
     };
@@ -182,8 +180,10 @@ mod tests {
 
     #[test]
     fn columns_stand_below_each_other() {
-        let rows =
-            [Row::new("µ", 1.0, Unit::Percent), Row::new("long", 20_000.0, Unit::Rate).value_bar(1.0)];
+        let rows = [
+            Row::new("µ", 1.0, Unit::Percent),
+            Row::new("long", 20_000.0, Unit::Rate).value_bar(1.0),
+        ];
         let table = table(&rows);
         let widths: Vec<_> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
