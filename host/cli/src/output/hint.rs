@@ -9,8 +9,8 @@ pub fn after_call(failure: &Failure, denials: &[Denial]) -> Option<String> {
     if kind == Kind::OutputTooLarge {
         return Some(format!("raise the limit with {}", output_option(&failure.message)));
     }
-    if let Some(option) = option_of(kind) {
-        return Some(format!("raise the limit with {option}"));
+    if let Some(text) = after_limit(kind, &failure.message) {
+        return Some(text);
     }
     if let Some(hint) = &failure.hint {
         return Some(format!("{hint}; allow one with `--grant-dir`"));
@@ -24,6 +24,14 @@ pub fn after_call(failure: &Failure, denials: &[Denial]) -> Option<String> {
         Kind::NoCapacity => Some(String::from("run it again")),
         _ => None,
     }
+}
+
+fn after_limit(kind: Kind, message: &str) -> Option<String> {
+    // Files and header maps are counted apart from the handles to them.
+    if kind == Kind::Handles && !message.contains("handles") {
+        return Some(String::from("this limit is fixed: let the guest close what it is done with"));
+    }
+    Some(format!("raise the limit with {}", option_of(kind)?))
 }
 
 /// Which of the limits on output is meant; all of them where the message does not begin with its name.
@@ -107,6 +115,16 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(option_of(*kind).is_some(), kind.is_limit(), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_limit_without_an_option_says_so() {
+        let hint = |message| after_limit(Kind::Handles, message).unwrap();
+        assert!(hint("the guest holds too many handles; its limit is 5").contains("`--handles`"));
+        assert!(hint("the guest has more than 256 files and directories open").contains("fixed"));
+        assert!(
+            hint("the guest made more than 600 header maps for HTTP requests").contains("fixed")
+        );
     }
 
     #[test]
