@@ -9,8 +9,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::fault::Result;
-use super::live::{Live, live, session, small};
-use super::pack::{Pack, numbers};
+use super::live::{Live, session, small, task_id};
+use super::pack::{Pack, numbers, packed};
 use super::plan::Plan;
 use super::tx::Tx;
 use crate::{Lease, Want};
@@ -50,9 +50,16 @@ pub(super) fn decode(bytes: &[u8]) -> std::result::Result<std::sync::Arc<Task>, 
     Task::decode(bytes).map(std::sync::Arc::new)
 }
 
-/// A ready task, as the claim sees it.
+/// A ready task, as far as a claim looks at it.
 struct Candidate {
-    live: Live,
+    seq: i64,
+    id: TaskId,
+    attempt: i64,
+    crashes: i64,
+    fence: i64,
+    created: i64,
+    expires: Option<i64>,
+    keyed: bool,
     bytes: Vec<u8>,
 }
 
@@ -61,6 +68,23 @@ struct Candidate {
 struct Taken {
     rows: Pack,
     keyed: Vec<i64>,
+}
+
+impl Taken {
+    fn lease(&mut self, task: Candidate, holder: SessionId, nonce: u64) -> RawLease {
+        self.rows.row(&[task.seq.into(), nonce.cast_signed().into(), session(holder).into()]);
+        if task.keyed {
+            self.keyed.push(task.seq);
+        }
+        RawLease {
+            id: task.id,
+            token: Token { fence: (task.fence + 1).cast_unsigned(), nonce },
+            attempt: small(task.attempt.saturating_add(1)),
+            crashes: small(task.crashes),
+            created: Timestamp::from_millis(task.created),
+            bytes: task.bytes,
+        }
+    }
 }
 
 /// Of which caller's claim, for whom, under which nonce.
@@ -118,7 +142,7 @@ impl Tx<'_> {
             let size = left.min(1000); // so that a claim for everything does not hold everything in memory twice
             let ready = self.ready(lane, size).await?;
             let full = ready.len() == size;
-            let expired = self.take(ready, &mut places, &mut left, answers).await?;
+            let expired = self.take(lane, ready, &mut places, &mut left, answers).await?;
             if !full && !expired {
                 break;
             }
@@ -127,18 +151,27 @@ impl Tx<'_> {
     }
 
     async fn ready(&mut self, lane: i64, max: usize) -> Result<Vec<Candidate>> {
-        const READY: &str = concat!(
-            "select ",
-            live!(),
-            ", b.bytes from omniq_task t cross join omniq_body b on b.seq = t.seq
-              where t.state = 2 and t.lane = ?1
-                and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
-              order by t.rank, t.seq limit ?2"
-        );
+        const READY: &str = "
+            select t.seq, t.id, t.attempt, t.crashes, t.fence, t.created, t.expires, t.flags & 1, b.bytes
+              from omniq_task t cross join omniq_body b on b.seq = t.seq
+             where t.state = 2 and t.lane = ?1
+               and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
+             order by t.rank, t.seq limit ?2";
         let max = i64::try_from(max).unwrap_or(i64::MAX);
         let rows = sqlx::query(READY).bind(lane).bind(max).fetch_all(&mut *self.conn).await?;
-        let candidate =
-            |row: &SqliteRow| Ok(Candidate { live: Live::read(row, 0)?, bytes: row.try_get(17)? });
+        let candidate = |row: &SqliteRow| {
+            Ok(Candidate {
+                seq: row.try_get(0)?,
+                id: task_id(row.try_get(1)?)?,
+                attempt: row.try_get(2)?,
+                crashes: row.try_get(3)?,
+                fence: row.try_get(4)?,
+                created: row.try_get(5)?,
+                expires: row.try_get(6)?,
+                keyed: row.try_get::<i64, _>(7)? != 0,
+                bytes: row.try_get(8)?,
+            })
+        };
         rows.iter().map(candidate).collect()
     }
 
@@ -146,17 +179,24 @@ impl Tx<'_> {
     /// have made others ready.
     async fn take(
         &mut self,
+        lane: i64,
         ready: Vec<Candidate>,
         places: &mut impl Iterator<Item = Place>,
         left: &mut usize,
         answers: &mut [Vec<RawLease>],
     ) -> Result<bool> {
+        let now = self.now.as_millis();
+        let is_over =
+            |task: &Candidate| task.attempt == 0 && task.expires.is_some_and(|at| at <= now);
+        let over: Vec<i64> =
+            ready.iter().filter(|task| is_over(task)).map(|task| task.seq).collect();
+        let over = if over.is_empty() { Vec::new() } else { self.live(&over).await? };
+        let mut over: HashMap<i64, Live> = over.into_iter().map(|live| (live.seq, live)).collect();
+        let any_over = !over.is_empty();
         let mut plan = Plan::default();
         let mut taken = Taken::default();
-        let mut any_expired = false;
-        for Candidate { live, bytes } in ready {
-            if live.has_expired(self.now) {
-                any_expired = true;
+        for task in ready {
+            if let Some(live) = over.remove(&task.seq) {
                 let awaited = live.awaited;
                 plan.end_without(self, live, State::Expired, expired()).await?;
                 if awaited {
@@ -166,56 +206,31 @@ impl Tx<'_> {
             }
             let Some((index, session, nonce)) = places.next() else { break };
             *left -= 1;
-            answers[index].push(self.lease(live, session, nonce, bytes, &mut taken));
+            self.moves(lane, State::Ready, State::Running);
+            answers[index].push(taken.lease(task, session, nonce));
         }
         self.write_taken(taken).await?;
         plan.write(self).await?;
-        Ok(any_expired)
-    }
-
-    fn lease(
-        &mut self,
-        live: Live,
-        holder: SessionId,
-        nonce: u64,
-        bytes: Vec<u8>,
-        taken: &mut Taken,
-    ) -> RawLease {
-        let fence = live.fence + 1;
-        let attempt = live.attempt.saturating_add(1);
-        taken.rows.row(&[live.seq.into(), nonce.cast_signed().into(), session(holder).into()]);
-        if live.is_keyed() {
-            taken.keyed.push(live.seq);
-        }
-        self.moves(live.lane, State::Ready, State::Running);
-        RawLease {
-            id: live.id,
-            token: Token { fence: fence.cast_unsigned(), nonce },
-            attempt: small(attempt),
-            crashes: small(live.crashes),
-            created: Timestamp::from_millis(live.created),
-            bytes,
-        }
+        Ok(any_over)
     }
 
     async fn write_taken(&mut self, mut taken: Taken) -> Result<()> {
-        const TAKE: &str = "
-            update omniq_task set state = 3, fence = fence + 1, attempt = min(attempt + 1, 4294967295),
-                   nonce = v.nonce, session = v.session, started = ?2
-              from (select value ->> 0 as seq, value ->> 1 as nonce, value ->> 2 as session
-                      from json_each(?1)) v
-             where omniq_task.seq = v.seq";
+        packed!(
+            TAKE,
+            3,
+            "update omniq_task set state = 3, fence = fence + 1, attempt = min(attempt + 1, 4294967295),
+                    nonce = v.nonce, session = v.session, started = ?4
+               from (select {0} as seq, {1} as nonce, {2} as session from {rows}) v
+              where omniq_task.seq = v.seq"
+        );
         // A key that is taken until its task starts.
         const FREE: &str = "
             delete from omniq_ukey where scope = 0 and holder in (select value from json_each(?1))";
         if taken.rows.is_empty() {
             return Ok(());
         }
-        sqlx::query(TAKE)
-            .bind(taken.rows.take().0)
-            .bind(self.now.as_millis())
-            .execute(&mut *self.conn)
-            .await?;
+        let now = self.now.as_millis();
+        taken.rows.query(&TAKE).bind(now).execute(&mut *self.conn).await?;
         if !taken.keyed.is_empty() {
             sqlx::query(FREE).bind(numbers(taken.keyed)).execute(&mut *self.conn).await?;
         }

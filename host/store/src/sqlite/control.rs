@@ -7,7 +7,7 @@ use super::fault::{Fault, Result};
 use super::filter::Sql;
 use super::finish::cancelled;
 use super::live::{KEYED, Live, live, small, state, task_id};
-use super::pack::{Cell, Pack, numbers};
+use super::pack::{Cell, Pack, numbers, packed};
 use super::plan::Plan;
 use super::read::{ENDED, LIVE};
 use super::tx::Tx;
@@ -135,7 +135,7 @@ impl Tx<'_> {
         Ok(skipped.into_iter().map(|(_, skipped)| skipped).collect())
     }
 
-    async fn live(&mut self, seqs: &[i64]) -> Result<Vec<Live>> {
+    pub(super) async fn live(&mut self, seqs: &[i64]) -> Result<Vec<Live>> {
         const LIVE: &str = concat!(
             "select ",
             live!(),
@@ -287,13 +287,15 @@ impl Tx<'_> {
 
     async fn revive(&mut self, tasks: &[Ended]) -> Result<()> {
         // The error of the latest attempt stays to be seen.
-        const REVIVE: &str = "
-            insert into omniq_task(seq, id, lane, code, state, rank, attempt, crashes, fence, nonce, cancel, created,
-                   due, expires, started, ttl, keep, flags, waits, error)
-            select d.seq, d.id, d.lane, d.code, 2, d.rank, 0, 0, d.fence, d.nonce, 0, d.created,
-                   0, value ->> 1, d.started, d.ttl, d.keep, d.flags, 0,
-                   nullif(substr(?2, (value ->> 2) + 1, value ->> 3), x'')
-              from json_each(?1) cross join omniq_done d on d.seq = value ->> 0";
+        packed!(
+            REVIVE,
+            4,
+            "insert into omniq_task(seq, id, lane, code, state, rank, attempt, crashes, fence, nonce, cancel, created,
+                    due, expires, started, ttl, keep, flags, waits, error)
+             select d.seq, d.id, d.lane, d.code, 2, d.rank, 0, 0, d.fence, d.nonce, 0, d.created,
+                    0, {1?}, d.started, d.ttl, d.keep, d.flags, 0, nullif({2b}, x'')
+               from {rows} cross join omniq_done d on d.seq = {0}"
+        );
         const GONE: &str = "delete from omniq_done where seq in (select value from json_each(?1))";
         let mut pack = Pack::default();
         for task in tasks {
@@ -305,8 +307,7 @@ impl Tx<'_> {
             pack.row(&[task.seq.into(), expires.into(), Cell::Bytes(&error)]);
         }
         if !pack.is_empty() {
-            let (json, blob) = pack.take();
-            sqlx::query(REVIVE).bind(json).bind(blob).execute(&mut *self.conn).await?;
+            pack.query(&REVIVE).execute(&mut *self.conn).await?;
             let seqs = numbers(tasks.iter().map(|task| task.seq));
             sqlx::query(GONE).bind(seqs).execute(&mut *self.conn).await?;
         }

@@ -8,7 +8,7 @@ use sqlx::Row;
 use super::fault::Result;
 use super::live::{KEYED, RUNS_ANYWAY, state, task_id};
 use super::names::Code;
-use super::pack::{Cell, Pack, ids};
+use super::pack::{Cell, Pack, packed, packed_ids};
 use super::plan::parent_failed;
 use super::tx::Tx;
 use crate::{Enqueued, Refusal};
@@ -76,16 +76,18 @@ impl Tx<'_> {
 
     /// Finds which of these tasks, and of those they wait for, are there.
     async fn look_up(&mut self, batch: &mut Batch<'_>, tasks: &[&New]) -> Result<()> {
-        const FIND: &str = "
-            select t.seq, t.id, t.state from json_each(?1) j cross join omniq_task t on t.id = unhex(j.value)
-             union all
-            select d.seq, d.id, d.state from json_each(?1) j cross join omniq_done d on d.id = unhex(j.value)
-             union all
-            select seq, null, null from sqlite_sequence where name = 'omniq_body'";
+        packed!(
+            FIND,
+            2,
+            "select t.seq, t.id, t.state from {rows} cross join omniq_task t on t.id = {0b}
+              union all
+             select d.seq, d.id, d.state from {rows} cross join omniq_done d on d.id = {0b}
+              union all
+             select seq, null, null from sqlite_sequence where name = 'omniq_body'"
+        );
         let own = tasks.iter().map(|new| &new.task.id);
         let parents = tasks.iter().flat_map(|new| &new.task.after);
-        let rows =
-            sqlx::query(FIND).bind(ids(own.chain(parents))).fetch_all(&mut *self.conn).await?;
+        let rows = packed_ids(own.chain(parents)).query(&FIND).fetch_all(&mut *self.conn).await?;
         for row in &rows {
             let seq = row.try_get(0)?;
             match row.try_get::<Option<&[u8]>, _>(1)? {
@@ -226,37 +228,33 @@ impl Tx<'_> {
     }
 
     async fn insert_bodies(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
-        const INSERT: &str = "
-            insert into omniq_body(seq, bytes)
-            select value ->> 0, substr(?2, (value ->> 1) + 1, value ->> 2) from json_each(?1)";
+        packed!(INSERT, 3, "insert into omniq_body(seq, bytes) select {0}, {1b} from {rows}");
         let mut pack = Pack::default();
         for (index, task) in accepted.iter().enumerate() {
             pack.row(&[task.seq.into(), Cell::Bytes(&task.new.bytes)]);
             if pack.is_full() || index + 1 == accepted.len() {
-                let (json, blob) = pack.take();
-                sqlx::query(INSERT).bind(json).bind(blob).execute(&mut *self.conn).await?;
+                pack.query(&INSERT).execute(&mut *self.conn).await?;
             }
         }
         Ok(())
     }
 
     async fn insert_tasks(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
-        const INSERT: &str = "
-            insert into omniq_task(seq, lane, code, state, rank, due, expires, ttl, keep, flags, waits, id,
-                   attempt, crashes, fence, nonce, cancel, created)
-            select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-                   value ->> 7, value ->> 8, value ->> 9, value ->> 10, substr(?2, (value ->> 11) + 1, 16),
-                   0, 0, 0, null, 0, ?3
-              from json_each(?1)";
+        packed!(
+            INSERT,
+            13,
+            "insert into omniq_task(seq, lane, code, state, rank, due, expires, ttl, keep, flags, waits, id,
+                    attempt, crashes, fence, nonce, cancel, created)
+             select {0}, {1}, {2}, {3}, {4}, {5}, {6?}, {7?}, {8}, {9}, {10}, {11b}, 0, 0, 0, null, 0, ?4 from {rows}"
+        );
         let mut pack = Pack::default();
         for task in accepted.iter().filter(|task| task.result.is_none()) {
             let row = self.columns(task).await?;
             pack.row(&[&row[..], &[Cell::Bytes(task.new.task.id.as_bytes())]].concat());
         }
         if !pack.is_empty() {
-            let (json, blob) = pack.take();
             let now = self.now.as_millis();
-            sqlx::query(INSERT).bind(json).bind(blob).bind(now).execute(&mut *self.conn).await?;
+            pack.query(&INSERT).bind(now).execute(&mut *self.conn).await?;
         }
         Ok(())
     }
@@ -285,13 +283,13 @@ impl Tx<'_> {
 
     /// Tasks that are over at once, since one they wait for has failed.
     async fn insert_ended(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
-        const INSERT: &str = "
-            insert into omniq_done(seq, lane, code, state, rank, ttl, keep, flags, id, result, forget,
-                   attempt, crashes, fence, nonce, cancel, created, finished)
-            select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 7, value ->> 8,
-                   value ->> 9, substr(?2, (value ->> 11) + 1, 16),
-                   substr(?2, (value ->> 13) + 1, value ->> 14), value ->> 15, 0, 0, 0, null, 0, ?3, ?3
-              from json_each(?1)";
+        packed!(
+            INSERT,
+            16,
+            "insert into omniq_done(seq, lane, code, state, rank, ttl, keep, flags, id, result, forget,
+                    attempt, crashes, fence, nonce, cancel, created, finished)
+             select {0}, {1}, {2}, {3}, {4}, {7?}, {8}, {9}, {11b}, {13b}, {15}, 0, 0, 0, null, 0, ?4, ?4 from {rows}"
+        );
         let mut pack = Pack::default();
         for task in accepted {
             let Some(result) = &task.result else { continue };
@@ -302,16 +300,14 @@ impl Tx<'_> {
             pack.row(&[&row[..], &rest].concat());
         }
         if !pack.is_empty() {
-            let (json, blob) = pack.take();
             let now = self.now.as_millis();
-            sqlx::query(INSERT).bind(json).bind(blob).bind(now).execute(&mut *self.conn).await?;
+            pack.query(&INSERT).bind(now).execute(&mut *self.conn).await?;
         }
         Ok(())
     }
 
     async fn insert_edges(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
-        const INSERT: &str = "
-            insert into omniq_edge(parent, child) select value ->> 0, value ->> 1 from json_each(?1)";
+        packed!(INSERT, 2, "insert into omniq_edge(parent, child) select {0}, {1} from {rows}");
         let mut pack = Pack::default();
         for task in accepted {
             for parent in &task.parents {
@@ -319,7 +315,7 @@ impl Tx<'_> {
             }
         }
         if !pack.is_empty() {
-            sqlx::query(INSERT).bind(pack.take().0).execute(&mut *self.conn).await?;
+            pack.query(&INSERT).execute(&mut *self.conn).await?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::fault::{Fault, Result as Answer};
 use super::filter::Sql;
 use super::live::task_id;
 use super::migrate;
-use super::pack::{Cell, Pack};
+use super::pack::{Cell, Pack, packed};
 use super::tx::Tx;
 use crate::{Durability, EventFilter, EventStore, Result};
 
@@ -146,11 +146,12 @@ async fn watermark(conn: &mut SqliteConnection) -> Answer<(Timestamp, TaskId)> {
 impl Tx<'_> {
     /// See [`EventStore::append`].
     pub(super) async fn append(&mut self, events: &[&(Vec<u8>, TaskEvent)]) -> Answer<()> {
-        const APPEND: &str = "
-            insert into omniq_event(fence, kind, at, task, record)
-            select value ->> 0, value ->> 1, value ->> 2, substr(?2, (value ->> 3) + 1, 16),
-                   substr(?2, (value ->> 5) + 1, value ->> 6)
-              from json_each(?1) where true on conflict do nothing";
+        packed!(
+            APPEND,
+            7,
+            "insert into omniq_event(fence, kind, at, task, record)
+             select {0}, {1}, {2}, {3b}, {5b} from {rows} where true on conflict do nothing"
+        );
         let mut pack = Pack::default();
         for (bytes, event) in events {
             pack.row(&[
@@ -161,8 +162,7 @@ impl Tx<'_> {
                 Cell::Bytes(bytes),
             ]);
         }
-        let (json, blob) = pack.take();
-        sqlx::query(APPEND).bind(json).bind(blob).execute(&mut *self.conn).await?;
+        pack.query(&APPEND).execute(&mut *self.conn).await?;
         Ok(())
     }
 

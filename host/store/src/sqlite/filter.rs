@@ -42,12 +42,6 @@ impl Sql {
         self.arg(Arg::Text(value.into()))
     }
 
-    /// The text, for tests of plans.
-    #[cfg(test)]
-    pub(super) fn as_str(&self) -> &str {
-        &self.text
-    }
-
     pub(super) fn into_query(self) -> Query<'static, Sqlite, SqliteArguments> {
         let query = sqlx::query(AssertSqlSafe(self.text));
         self.args.into_iter().fold(query, |query, arg| match arg {

@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::fault::Result;
 use super::live::{Live, live, nonce, state, task_id};
-use super::pack::ids;
+use super::pack::{packed, packed_ids};
 use super::plan::Plan;
 use super::tx::Tx;
 use crate::{End, Finished, How};
@@ -86,25 +86,27 @@ impl Tx<'_> {
         &mut self,
         ends: &[&RawEnd],
     ) -> Result<(HashMap<TaskId, Live>, HashMap<TaskId, Gone>)> {
-        const LIVE: &str = concat!(
-            "select ",
-            live!(),
-            " from json_each(?1) j cross join omniq_task t on t.id = unhex(j.value)"
+        packed!(
+            LIVE,
+            2,
+            concat!("select ", live!(), " from {rows} cross join omniq_task t on t.id = {0b}")
         );
-        const GONE: &str = "
-            select d.id, d.state, d.fence, d.nonce
-              from json_each(?1) j cross join omniq_done d on d.id = unhex(j.value)";
+        packed!(
+            GONE,
+            2,
+            "select d.id, d.state, d.fence, d.nonce from {rows} cross join omniq_done d on d.id = {0b}"
+        );
         let mut live = HashMap::with_capacity(ends.len());
         let mut gone = HashMap::new();
-        let wanted = ids(ends.iter().map(|raw| &raw.end.id));
-        for row in sqlx::query(LIVE).bind(wanted).fetch_all(&mut *self.conn).await? {
+        let mut wanted = packed_ids(ends.iter().map(|raw| &raw.end.id));
+        for row in wanted.query(&LIVE).fetch_all(&mut *self.conn).await? {
             let task = Live::read(&row, 0)?;
             live.insert(task.id, task);
         }
         let missing = ends.iter().map(|raw| &raw.end.id).filter(|id| !live.contains_key(id));
-        let missing = ids(missing);
-        if missing.len() > 2 {
-            for row in sqlx::query(GONE).bind(missing).fetch_all(&mut *self.conn).await? {
+        let mut missing = packed_ids(missing);
+        if !missing.is_empty() {
+            for row in missing.query(&GONE).fetch_all(&mut *self.conn).await? {
                 let id = task_id(row.try_get(0)?)?;
                 let state = state(row.try_get(1)?);
                 gone.insert(id, Gone { state, fence: row.try_get(2)?, nonce: row.try_get(3)? });

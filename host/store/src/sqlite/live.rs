@@ -10,8 +10,8 @@ use crate::Moved;
 /// The columns [`Live::read`] reads, of `omniq_task t`.
 macro_rules! live {
     () => {
-        "t.seq, t.id, t.lane, t.state, t.attempt, t.crashes, t.fence, t.nonce, t.session, t.cancel, t.created, t.due,
-         t.expires, t.flags, t.waits, t.keep, exists(select 1 from omniq_edge e where e.parent = t.seq)"
+        "t.seq, t.id, t.lane, t.state, t.attempt, t.crashes, t.fence, t.nonce, t.cancel, t.due, t.flags, t.waits, t.keep,
+         exists(select 1 from omniq_edge e where e.parent = t.seq)"
     };
 }
 pub(super) use live;
@@ -33,11 +33,8 @@ pub(super) struct Live {
     pub fence: i64,
     /// Of the current claim, or of the last one whose end was committed; `None` when it was taken away.
     pub nonce: Option<i64>,
-    pub session: Option<i64>,
     pub cancel: bool,
-    pub created: i64,
     pub due: i64,
-    pub expires: Option<i64>,
     pub flags: i64,
     /// For how many tasks it waits.
     pub waits: i64,
@@ -47,6 +44,9 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Columns of [`live!`].
+    pub(super) const COLUMNS: usize = 14;
+
     /// Reads [`live!`] from column `at` on.
     pub(super) fn read(row: &SqliteRow, at: usize) -> Result<Self> {
         Ok(Self {
@@ -58,22 +58,13 @@ impl Live {
             crashes: row.try_get(at + 5)?,
             fence: row.try_get(at + 6)?,
             nonce: row.try_get(at + 7)?,
-            session: row.try_get(at + 8)?,
-            cancel: row.try_get::<i64, _>(at + 9)? != 0,
-            created: row.try_get(at + 10)?,
-            due: row.try_get(at + 11)?,
-            expires: row.try_get(at + 12)?,
-            flags: row.try_get(at + 13)?,
-            waits: row.try_get(at + 14)?,
-            keep: row.try_get(at + 15)?,
-            awaited: row.try_get::<i64, _>(at + 16)? != 0,
+            cancel: row.try_get::<i64, _>(at + 8)? != 0,
+            due: row.try_get(at + 9)?,
+            flags: row.try_get(at + 10)?,
+            waits: row.try_get(at + 11)?,
+            keep: row.try_get(at + 12)?,
+            awaited: row.try_get::<i64, _>(at + 13)? != 0,
         })
-    }
-
-    /// Whether it is over before it has begun.
-    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
-        let waits = matches!(self.state, State::Blocked | State::Scheduled | State::Ready);
-        waits && self.attempt == 0 && self.expires.is_some_and(|at| at <= now.as_millis())
     }
 
     pub(super) fn is_keyed(&self) -> bool {
@@ -95,7 +86,6 @@ impl Live {
         let waits = at > now;
         self.state = if waits { State::Scheduled } else { State::Ready };
         self.due = at.as_millis();
-        self.session = None;
     }
 
     /// What a caller is told about its move from `from`.

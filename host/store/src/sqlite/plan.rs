@@ -9,7 +9,7 @@ use omniq_model::{Kind, State, TaskError, TaskId, TaskResult, Timestamp, record}
 
 use super::fault::Result;
 use super::live::{Live, live};
-use super::pack::{Cell, Pack, numbers};
+use super::pack::{Cell, Pack, numbers, packed};
 use super::tx::Tx;
 
 /// A task that ends.
@@ -72,7 +72,6 @@ impl Plan {
         result: Vec<u8>,
     ) -> Result<()> {
         let from = std::mem::replace(&mut live.state, to);
-        live.session = None;
         self.touched.insert(live.seq);
         self.blocked.remove(&live.seq);
         let parent = live.awaited.then_some((live.seq, live.id, to));
@@ -158,30 +157,33 @@ pub(super) fn parent_failed(parent: TaskId, state: State) -> TaskError {
 }
 
 async fn write_errors(tx: &mut Tx<'_>, errors: &[(i64, Vec<u8>)]) -> Result<()> {
-    const ERRORS: &str = "
-        update omniq_task set error = v.error
-          from (select value ->> 0 as seq, substr(?2, (value ->> 1) + 1, value ->> 2) as error
-                  from json_each(?1)) v
-         where omniq_task.seq = v.seq";
+    packed!(
+        ERRORS,
+        3,
+        "update omniq_task set error = v.error from (select {0} as seq, {1b} as error from {rows}) v
+          where omniq_task.seq = v.seq"
+    );
     let mut pack = Pack::default();
     for (seq, error) in errors {
         pack.row(&[(*seq).into(), Cell::Bytes(error)]);
     }
     if !pack.is_empty() {
-        let (json, blob) = pack.take();
-        sqlx::query(ERRORS).bind(json).bind(blob).execute(&mut *tx.conn).await?;
+        pack.query(&ERRORS).execute(&mut *tx.conn).await?;
     }
     Ok(())
 }
 
 async fn write_updates(tx: &mut Tx<'_>, updates: &[(State, Live)]) -> Result<()> {
-    const UPDATE: &str = "
-        update omniq_task set state = v.state, attempt = v.attempt, crashes = v.crashes, nonce = v.nonce,
-               session = null, cancel = v.cancel, due = v.due, waits = v.waits
-          from (select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as attempt, value ->> 3 as crashes,
-                       value ->> 4 as nonce, value ->> 5 as cancel, value ->> 6 as due, value ->> 7 as waits
-                  from json_each(?1)) v
-         where omniq_task.seq = v.seq";
+    packed!(
+        UPDATE,
+        8,
+        "update omniq_task set state = v.state, attempt = v.attempt, crashes = v.crashes, nonce = v.nonce,
+                session = null, cancel = v.cancel, due = v.due, waits = v.waits
+           from (select {0} as seq, {1} as state, {2} as attempt, {3} as crashes, {4?} as nonce, {5} as cancel,
+                        {6} as due, {7} as waits
+                   from {rows}) v
+          where omniq_task.seq = v.seq"
+    );
     let mut pack = Pack::default();
     for (from, live) in updates {
         tx.moves(live.lane, *from, live.state);
@@ -197,19 +199,21 @@ async fn write_updates(tx: &mut Tx<'_>, updates: &[(State, Live)]) -> Result<()>
         ]);
     }
     if !pack.is_empty() {
-        sqlx::query(UPDATE).bind(pack.take().0).execute(&mut *tx.conn).await?;
+        pack.query(&UPDATE).execute(&mut *tx.conn).await?;
     }
     Ok(())
 }
 
 async fn write_ends(tx: &mut Tx<'_>, ends: &[Ending]) -> Result<()> {
-    const KEEP: &str = "
-        insert into omniq_done(seq, id, lane, code, state, rank, attempt, crashes, fence, nonce, cancel, created,
-               started, ttl, keep, flags, finished, forget, result)
-        select t.seq, t.id, t.lane, t.code, value ->> 1, t.rank, value ->> 2, value ->> 3, t.fence, value ->> 4,
-               t.cancel, t.created, t.started, t.ttl, t.keep, t.flags, ?3, value ->> 5,
-               substr(?2, (value ->> 6) + 1, value ->> 7)
-          from json_each(?1) cross join omniq_task t on t.seq = value ->> 0";
+    packed!(
+        KEEP,
+        8,
+        "insert into omniq_done(seq, id, lane, code, state, rank, attempt, crashes, fence, nonce, cancel, created,
+                started, ttl, keep, flags, finished, forget, result)
+         select t.seq, t.id, t.lane, t.code, {1}, t.rank, {2}, {3}, t.fence, {4?}, t.cancel, t.created, t.started,
+                t.ttl, t.keep, t.flags, ?4, {5}, {6b}
+           from {rows} cross join omniq_task t on t.seq = {0}"
+    );
     let now = tx.now.as_millis();
     let mut pack = Pack::default();
     let mut last = ends.len();
@@ -227,8 +231,7 @@ async fn write_ends(tx: &mut Tx<'_>, ends: &[Ending]) -> Result<()> {
         ]);
         last -= 1;
         if pack.is_full() || last == 0 {
-            let (json, blob) = pack.take();
-            sqlx::query(KEEP).bind(json).bind(blob).bind(now).execute(&mut *tx.conn).await?;
+            pack.query(&KEEP).bind(now).execute(&mut *tx.conn).await?;
         }
     }
     remove_ended(tx, ends).await

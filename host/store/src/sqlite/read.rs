@@ -183,8 +183,13 @@ pub(super) async fn ended(
     max: usize,
 ) -> Result<Vec<Info>> {
     let mut sql = Sql::default();
-    sql.push(DONE_COLUMNS).push(" where (x.finished, x.id) > (").int(after.0.as_millis());
-    sql.push(", unhex(").text(after.1.to_string().replace('-', "")).push("))");
+    let at = after.0.as_millis();
+    sql.push(DONE_COLUMNS).push(" where x.finished >= ").int(at);
+    sql.push(" and (x.finished, x.id) > (")
+        .int(at)
+        .push(", unhex(")
+        .text(after.1.to_string().replace('-', ""))
+        .push("))");
     sql.push(" order by x.finished, x.id limit ").int(max);
     let rows = sql.into_query().fetch_all(conn).await?;
     rows.iter().map(info).collect()

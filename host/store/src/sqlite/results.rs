@@ -11,7 +11,7 @@ use super::config::Config;
 use super::database::Handle;
 use super::fault::Result as Answer;
 use super::live::task_id;
-use super::pack::{Cell, Pack};
+use super::pack::{Cell, Pack, packed};
 use super::{SqliteTasks, migrate};
 use crate::{Result, ResultKey, ResultStore, StagedResult};
 
@@ -74,18 +74,19 @@ impl ResultStore for SqliteResults {
 }
 
 async fn get(conn: &mut SqliteConnection, keys: &[ResultKey]) -> Answer<Vec<Option<Payload>>> {
-    const GET: &str = "
-        select r.task, r.fence, r.nonce, r.format, r.bytes
-          from json_each(?1) cross join omniq_result r
-            on r.task = substr(?2, (value ->> 0) + 1, 16) and r.fence = value ->> 2 and r.nonce = value ->> 3";
+    packed!(
+        GET,
+        4,
+        "select x.task, x.fence, x.nonce, x.format, x.bytes
+           from {rows} cross join omniq_result x on x.task = {0b} and x.fence = {2} and x.nonce = {3}"
+    );
     let mut pack = Pack::default();
     for key in keys {
         let (fence, nonce) = (key.token.fence.cast_signed(), key.token.nonce.cast_signed());
         pack.row(&[Cell::Bytes(key.task.as_bytes()), fence.into(), nonce.into()]);
     }
-    let (json, blob) = pack.take();
     let mut found = HashMap::new();
-    for row in sqlx::query(GET).bind(json).bind(blob).fetch_all(conn).await? {
+    for row in pack.query(&GET).fetch_all(conn).await? {
         let key: (TaskId, i64, i64) = (task_id(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?);
         let format =
             Format::from_number(u8::try_from(row.try_get::<i64, _>(3)?).unwrap_or(u8::MAX));

@@ -130,7 +130,7 @@ impl Tx<'_> {
                 .await?;
             let mut plan = Plan::default();
             for row in &rows {
-                let budget = crash_budget(row.try_get(17)?);
+                let budget = crash_budget(row.try_get(Live::COLUMNS)?);
                 moved.push(self.crash(&mut plan, Live::read(row, 0)?, budget).await?);
             }
             plan.write(self).await?;

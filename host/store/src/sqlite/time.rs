@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::claim::expired;
 use super::fault::Result;
 use super::live::{Live, live, state};
-use super::pack::{Pack, numbers};
+use super::pack::{Cell, Pack, ids, numbers, packed};
 use super::plan::Plan;
 use super::tx::Tx;
 use crate::{Due, Moved};
@@ -112,11 +112,12 @@ impl Tx<'_> {
 
     /// See [`ResultStore::put`](crate::ResultStore::put).
     pub(super) async fn put_results(&mut self, results: &[&crate::StagedResult]) -> Result<()> {
-        const PUT: &str = "
-            insert into omniq_result(fence, nonce, forget, format, task, bytes)
-            select value ->> 0, value ->> 1, value ->> 2, value ->> 3, substr(?2, (value ->> 4) + 1, 16),
-                   substr(?2, (value ->> 6) + 1, value ->> 7)
-              from json_each(?1) where true on conflict do nothing";
+        packed!(
+            PUT,
+            8,
+            "insert into omniq_result(fence, nonce, forget, format, task, bytes)
+             select {0}, {1}, {2}, {3}, {4b}, {6b} from {rows} where true on conflict do nothing"
+        );
         let mut pack = Pack::default();
         for (index, staged) in results.iter().enumerate() {
             let token = staged.key.token;
@@ -125,12 +126,11 @@ impl Tx<'_> {
                 token.nonce.cast_signed().into(),
                 (self.now + staged.ttl.get()).as_millis().into(),
                 i64::from(staged.value.format.number()).into(),
-                super::pack::Cell::Bytes(staged.key.task.as_bytes()),
-                super::pack::Cell::Bytes(&staged.value.bytes),
+                Cell::Bytes(staged.key.task.as_bytes()),
+                Cell::Bytes(&staged.value.bytes),
             ]);
             if pack.is_full() || index + 1 == results.len() {
-                let (json, blob) = pack.take();
-                sqlx::query(PUT).bind(json).bind(blob).execute(&mut *self.conn).await?;
+                pack.query(&PUT).execute(&mut *self.conn).await?;
             }
         }
         Ok(())
@@ -140,7 +140,7 @@ impl Tx<'_> {
     pub(super) async fn remove_results(&mut self, tasks: &[omniq_model::TaskId]) -> Result<()> {
         const REMOVE: &str = "
             delete from omniq_result where task in (select unhex(value) from json_each(?1))";
-        sqlx::query(REMOVE).bind(super::pack::ids(tasks)).execute(&mut *self.conn).await?;
+        sqlx::query(REMOVE).bind(ids(tasks)).execute(&mut *self.conn).await?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 
 use super::fault::Result;
 use super::names::Names;
-use super::pack::Pack;
+use super::pack::{Pack, packed};
 
 /// A write transaction that has begun, at one instant.
 #[derive(Debug)]
@@ -66,11 +66,13 @@ impl<'c> Tx<'c> {
         if pack.is_empty() {
             return Ok(());
         }
-        const ADD: &str = "
-            insert into omniq_tally(lane, state, count)
-            select value ->> 0, value ->> 1, value ->> 2 from json_each(?1) where true
-            on conflict do update set count = count + excluded.count";
-        sqlx::query(ADD).bind(pack.take().0).execute(&mut *self.conn).await?;
+        packed!(
+            ADD,
+            3,
+            "insert into omniq_tally(lane, state, count) select {0}, {1}, {2} from {rows} where true
+             on conflict do update set count = count + excluded.count"
+        );
+        pack.query(&ADD).execute(&mut *self.conn).await?;
         Ok(())
     }
 }

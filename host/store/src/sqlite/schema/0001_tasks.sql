@@ -82,7 +82,7 @@ create table omniq_done(
     forget integer not null,
     result blob not null
 ) strict;
-create index omniq_done_finished on omniq_done(finished, id);
+create index omniq_done_finished on omniq_done(finished);
 create index omniq_done_forget on omniq_done(forget);
 -- The dead letter queue, and what was called off: few among very many.
 create index omniq_done_unwell on omniq_done(state, seq) where state <> 4;
