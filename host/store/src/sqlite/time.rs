@@ -56,10 +56,13 @@ impl Tx<'_> {
                 .fetch_all(&mut *self.conn)
                 .await?;
             let mut plan = Plan::default();
+            let mut moved_on = false;
             for row in &rows {
                 let mut task = Live::read(row, 0)?;
+                // Its parent's end has ended it, or let it go: then it is read anew, as it is now.
                 if plan.has_moved(task.seq) {
-                    continue; // its parent's end has ended it
+                    moved_on = true;
+                    break;
                 }
                 let from = task.state;
                 plan.end_without(self, task.clone(), State::Expired, expired()).await?;
@@ -67,7 +70,7 @@ impl Tx<'_> {
                 moved.push(task.moved(self.lane_name(task.lane).await?, from));
             }
             plan.write(self).await?;
-            if rows.len() < left {
+            if rows.len() < left && !moved_on {
                 break;
             }
         }
