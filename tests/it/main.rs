@@ -2,7 +2,9 @@
 
 mod cli_config;
 mod cli_inspect;
+mod cli_queue;
 mod cli_run;
+mod cli_worker;
 mod guests;
 mod polyglot;
 mod support;

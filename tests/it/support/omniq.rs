@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -21,6 +21,7 @@ pub struct Omniq {
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdin: Vec<u8>,
+    folder: Option<PathBuf>,
 }
 
 /// How it ended.
@@ -36,7 +37,12 @@ impl Omniq {
     pub fn new<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Self {
         let args = args.into_iter().map(|arg| arg.as_ref().into()).collect();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("omniq-cache");
-        Self { args, env: vec![("OMNIQ_CACHE_DIR".to_owned(), cache.into())], stdin: Vec::new() }
+        Self {
+            args,
+            env: vec![("OMNIQ_CACHE_DIR".to_owned(), cache.into())],
+            stdin: Vec::new(),
+            folder: None,
+        }
     }
 
     /// Will run a component of `it/wat`; a text such as `jobs add 1 2` is split at its spaces.
@@ -44,6 +50,12 @@ impl Omniq {
         let mut words = words.split(' ');
         let file = wat(words.next().unwrap_or_default());
         Self::new(["run", &file].into_iter().chain(words))
+    }
+
+    /// In this folder.
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
@@ -71,6 +83,9 @@ impl Omniq {
     pub fn into_command(self) -> Command {
         let mut command = Command::new(binary::path());
         command.args(self.args).envs(self.env);
+        if let Some(folder) = self.folder {
+            command.current_dir(folder);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

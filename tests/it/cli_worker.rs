@@ -1,0 +1,193 @@
+//! Workers on the command line: several processes on one queue, how they stop, `dev`, `doctor`.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::omniq::wat;
+use crate::support::place::Place;
+
+#[test]
+fn another_process_runs_what_is_enqueued_and_the_result_comes_back() {
+    let place = Place::with_jobs();
+    let worker = place.start("worker");
+    assert_eq!(place.run("enqueue jobs add 5 10 --wait").says(), "15\n");
+    assert_eq!(place.run("enqueue jobs echo hello --wait=60s -o json").says(), "\"hello\"\n");
+    let failed = place.run("enqueue jobs find 7 --retries 0 --wait").end();
+    assert_eq!(failed.code, 9, "{}", failed.stderr);
+    worker.signal("TERM");
+    let (code, said) = worker.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("2 tasks succeeded, 1 failed"), "{said}");
+}
+
+#[test]
+fn several_workers_and_producers_share_one_file() {
+    const EACH: usize = 300;
+    let place = Place::with_jobs();
+    let workers = [place.start("worker"), place.start("worker")];
+    let lines: String = (0..EACH).map(|number| format!("[{number}, 1]\n")).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| place.run("enqueue jobs add --ndjson -").stdin(lines.clone()).says());
+        }
+    });
+    let ended = place.run("worker --drain").end();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let counts = place.run("task count -o json").end().json();
+    assert_eq!(counts["states"]["succeeded"], 3 * EACH, "{counts}");
+    assert_eq!(counts["total"], 3 * EACH);
+    for worker in workers {
+        worker.signal("INT");
+        assert_eq!(worker.end().0, 0);
+    }
+}
+
+#[test]
+fn what_a_killed_worker_had_is_run_by_another() {
+    let place = Place::with_jobs();
+    let id = place.enqueue("jobs spin --fuel 1000T --timeout 1h --retries 0");
+    let victim = place.start("--set workers.lease=1s worker");
+    wait_for_state(&place, &id, "running");
+    victim.kill();
+    // Its lease runs out, and the next worker takes the task over: the attempt does not count, the crash does.
+    let heir = place.start("--set workers.lease=1s worker");
+    loop {
+        let task = place.task(&id);
+        if task["crashes"] == 1 && task["state"] == "running" {
+            assert_eq!(task["attempt"], 1, "{task}");
+            break;
+        }
+        assert!(["running", "ready"].contains(&task["state"].as_str().unwrap()), "{task}");
+    }
+    assert_eq!(place.omniq(["task", "cancel", &id]).says(), "0 cancelled, 1 asked to stop\n");
+    wait_for_state(&place, &id, "cancelled");
+    heir.signal("TERM");
+    assert_eq!(heir.end().0, 0);
+}
+
+/// Asks again and again; each question is a process of its own, so nothing is kept busy.
+#[track_caller]
+fn wait_for_state(place: &Place, id: &str, state: &str) {
+    let begin = std::time::Instant::now();
+    while place.task(id)["state"] != state {
+        assert!(begin.elapsed().as_secs() < 60, "{}", place.task(id));
+    }
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_puts_back_what_does_not_end() {
+    let place = Place::with_jobs();
+    let id = place.enqueue("jobs spin --fuel 1000T --timeout 1h");
+    let mut worker = place.start("worker --grace 100ms");
+    wait_for_state(&place, &id, "running");
+    worker.signal("TERM");
+    worker.wait_for("once more to end at once");
+    let (code, said) = worker.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 put back"), "{said}");
+    let task = place.task(&id);
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("ready"), &json!(0)), "{task}");
+
+    let mut worker = place.start("worker --grace 1h");
+    wait_for_state(&place, &id, "running");
+    worker.signal("TERM");
+    worker.wait_for("once more to end at once");
+    worker.signal("TERM");
+    assert_eq!(worker.end().0, 143, "the second signal ends it at once");
+}
+
+#[test]
+fn a_worker_keeps_to_its_queues() {
+    let place = Place::with_jobs();
+    let mine = place.enqueue("jobs add 1 2 --queue mine");
+    let other = place.enqueue("jobs add 1 2 --queue other");
+    assert_eq!(
+        place.run("worker --drain --queue mine --slots 2 --pool thread --name w1").end().code,
+        0
+    );
+    assert_eq!(place.task(&mine)["state"], "succeeded");
+    assert_eq!(place.task(&other)["state"], "ready");
+    let refused = place.run("worker --pool green").end();
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+}
+
+#[test]
+fn a_drain_waits_for_retries_and_not_for_tomorrow() {
+    let place = Place::with_jobs();
+    let retried = place.enqueue("jobs broken --retries 1");
+    let tomorrow = place.enqueue("jobs add 1 2 --delay 1d");
+    let ended = place.run("--set retry.delay=50ms worker --drain").end();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let task = place.task(&retried);
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("failed"), &json!(2)), "{task}");
+    assert_eq!(place.task(&tomorrow)["state"], "scheduled");
+}
+
+#[test]
+fn dev_pushes_what_changes_and_says_what_to_type() {
+    let place = Place::empty();
+    let jobs = fs::read_to_string(wat("jobs")).unwrap();
+    fs::write(place.path("jobs.wat"), &jobs).unwrap();
+    let mut dev = place.start("dev jobs.wat");
+    dev.wait_for("module   jobs@dev-");
+    dev.wait_for("  omniq enqueue jobs add 1 1 --wait");
+    assert_eq!(place.run("enqueue jobs add 1 1 --wait").says(), "2\n");
+    // What does not compile is told, and what was there stays.
+    fs::write(place.path("jobs.wat"), "(component").unwrap();
+    dev.wait_for("warning: jobs.wat: ");
+    assert_eq!(place.run("enqueue jobs add 1 1 --wait").says(), "2\n");
+    let changed = jobs.replace(
+        "i32.add (local.get 0) (local.get 1)))\n",
+        "i32.sub (local.get 0) (local.get 1)))\n",
+    );
+    assert_ne!(changed, jobs);
+    fs::write(place.path("jobs.wat"), changed).unwrap();
+    dev.wait_for("changed");
+    assert_eq!(place.run("enqueue jobs add 1 1 --wait").says(), "0\n");
+    fs::write(place.path("jobs.wat"), &jobs).unwrap();
+    dev.wait_for("changed");
+    assert_eq!(place.run("enqueue jobs add 1 1 --wait").says(), "2\n", "it is as it was before");
+    dev.signal("INT");
+    assert_eq!(dev.end().0, 0);
+    let missing = place.run("dev missing.wat").end();
+    assert_eq!(missing.code, 3, "{}", missing.stderr);
+}
+
+#[test]
+fn doctor_says_what_is_wrong_and_what_to_do() {
+    let place = Place::with_jobs();
+    let ended = place.run("doctor -o json").end();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let checks = ended.json()["checks"].as_array().unwrap().clone();
+    for name in [
+        "settings",
+        "durability",
+        "tasks",
+        "clocks",
+        "modules",
+        "results",
+        "events",
+        "disk",
+        "code cache",
+        "endless loop",
+        "memory bomb",
+        "clock",
+        "open files",
+    ] {
+        let check = checks.iter().find(|check| check["name"] == name);
+        let check = check.unwrap_or_else(|| panic!("no {name} in {checks:?}"));
+        assert_ne!(check["state"], "failed", "{check}");
+        assert_ne!(check["why"], "", "{check}");
+    }
+    fs::write(place.path(".omniq/omniq.db"), "this is no database, and longer than a header is")
+        .unwrap();
+    let broken = place.run("doctor").end();
+    assert_eq!(broken.code, 1, "{}", broken.text());
+    let text = broken.text();
+    let row = text.lines().find(|line| line.contains("failed")).unwrap();
+    assert!(row.contains("omniq.db"), "{row}");
+    let wrong = place.run("doctor --set workers.max=none").end();
+    assert_eq!(wrong.code, 1, "{}", wrong.text());
+    assert!(wrong.text().contains("workers.max"), "{}", wrong.text());
+}
