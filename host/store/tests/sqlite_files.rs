@@ -1,6 +1,7 @@
 //! Files that cannot be used, and what is said about them; what is left of a full disk; large tasks; many at once.
 
 #![cfg(feature = "sqlite")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
 use std::sync::Arc;

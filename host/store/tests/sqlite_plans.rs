@@ -3,6 +3,7 @@
 //! The statements are caught on their way into the library, so that none is forgotten here.
 
 #![cfg(feature = "sqlite")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -204,7 +205,7 @@ async fn no_statement_walks_all_tasks() {
         // A list of everything walks from its newest task on, as far as its page goes.
         let is_list = sql.contains("order by 1 desc limit");
         for line in walks(&mut conn, sql).await {
-            if !(is_list && !line.contains("USING INDEX")) {
+            if !is_list || line.contains("USING INDEX") {
                 bad.push(format!("{line}\n{sql}"));
             }
         }

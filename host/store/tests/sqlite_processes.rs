@@ -1,6 +1,7 @@
 //! Processes that die in the midst of it, and several on one file. Each test starts this program again as the child.
 
 #![cfg(feature = "sqlite")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
