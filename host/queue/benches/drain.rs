@@ -14,7 +14,7 @@ use omniq::{Digest, Name, Payload, Pool, Stores, TaskId};
 use omniq_model::{Lane, Module, ModuleRef, SessionId, Task, TaskResult, Timestamp};
 use omniq_sandbox::{Allocation, Call, Function, Sandbox};
 use omniq_store::{
-    End, How, Interest, Options, TaskStore, Want, WorkerInfo, open_events, open_modules, open_tasks,
+    End, How, Interest, Options, Want, WorkerInfo, open_events, open_modules, open_tasks,
 };
 
 /// A component that does nothing.
@@ -59,6 +59,11 @@ fn main() {
             let bench = runtime.block_on(Bench::open(&url("tasks.db"), &sandbox, &bytes, pool));
             let rate = runtime.block_on(bench.drain(200_000));
             report(&format!("sqlite, {pool}: drain"), rate, floor);
+            let url = url("quiet-tasks.db");
+            let mut bench = runtime.block_on(Bench::open(&url, &sandbox, &bytes, pool));
+            bench.stores.events = None;
+            let rate = runtime.block_on(bench.drain(200_000));
+            report(&format!("sqlite, {pool}: drain, no events"), rate, floor);
         }
     }
     if wants("latency") {
@@ -76,6 +81,13 @@ fn main() {
             println!("{name}, idle: enqueue to result, p50 {half:?}, p99 {most:?}");
         }
     }
+}
+
+/// Ids as producers make them: sorted by time.
+fn id(number: u64) -> TaskId {
+    let mut random = [0; 10];
+    random[2..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    TaskId::new(Timestamp::from_millis(1_800_000_000_000 + (number / 100) as i64), random)
 }
 
 fn report(what: &str, rate: f64, floor: f64) {
@@ -145,7 +157,7 @@ impl Bench {
     }
 
     fn task(&self, number: u64) -> Task {
-        let id = TaskId::derived(&[b"bench", &number.to_be_bytes()]);
+        let id = id(number);
         Task::new(id, self.module.clone(), "run", Payload::cbor([0xa0]))
     }
 
@@ -237,7 +249,7 @@ async fn store_alone(url: &str, count: u64) -> f64 {
     };
     for chunk in (0..count).collect::<Vec<_>>().chunks(1000) {
         let task = |number: &u64| {
-            let id = TaskId::derived(&[b"raw", &number.to_be_bytes()]);
+            let id = id(*number);
             Task::new(id, module.clone(), "run", Payload::cbor([0xa0]))
         };
         tasks.enqueue(chunk.iter().map(task).collect()).await.expect("are accepted");

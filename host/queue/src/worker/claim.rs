@@ -302,8 +302,7 @@ fn no_pool(attempt: Attempt, kind: Pool) -> Done {
 
 /// What a command is started with.
 fn command(task: &Task) -> Result<Command, DecodeError> {
-    let input: CommandInput =
-        omniq_model::record::decode("command's input", &task.args.bytes)?;
+    let input: CommandInput = omniq_model::record::decode("command's input", &task.args.bytes)?;
     let mut args = vec![task.module.name.to_string()];
     args.extend(input.args);
     Ok(Command { args, stdin: input.stdin.into_vec() })

@@ -19,8 +19,8 @@ pub struct WorkerOptions {
     pub slots: usize,
     /// Threads of each pool. Default: one for each processor.
     pub threads: usize,
-    /// The most tasks that are claimed in one go, and while tasks take no longer than 50 ms on average the most that
-    /// are fetched in advance. Default 500.
+    /// The most tasks that are claimed in one go. While tasks take no longer than 50 ms on average, up to two such
+    /// batches are fetched in advance: one to run while the next one is claimed. Default 500.
     pub batch: usize,
     /// How long the worker may be silent before others take its tasks over. It reports three times as often.
     /// Default 15 s.

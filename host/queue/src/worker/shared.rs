@@ -138,7 +138,8 @@ impl Shared {
         let mut ahead = 0;
         for pool in self.pools() {
             let load = pool.load();
-            let prefetch = load.prefetch(self.options.batch);
+            // One batch to run while the next one is claimed.
+            let prefetch = load.prefetch(2 * self.options.batch);
             if pool.kind() == default.kind() {
                 slots = slots.min(load.slots());
                 ahead = prefetch;
@@ -151,7 +152,7 @@ impl Shared {
         default.load().set_low(ahead / 2);
         let free = most.saturating_sub(all);
         // While there is something to run, claim by the batch.
-        if all > slots && free < ahead / 2 { 0 } else { free }
+        if all > slots && free < ahead / 2 { 0 } else { free.min(self.options.batch) }
     }
 
     // What is held
