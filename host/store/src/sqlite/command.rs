@@ -198,7 +198,6 @@ pub(super) async fn run(tx: &mut Tx<'_>, commands: &[&Command]) -> Result<Vec<An
         }
     }
     run_claims(tx, commands, &mut answers).await?;
-    tx.settle_counts().await?;
     Ok(answers.into_iter().map(|answer| answer.unwrap_or(Answer::Nothing)).collect())
 }
 

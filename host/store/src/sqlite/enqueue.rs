@@ -220,41 +220,32 @@ impl Tx<'_> {
         if accepted.is_empty() {
             return Ok(());
         }
-        self.insert_bodies(accepted).await?;
         self.insert_tasks(accepted).await?;
         self.insert_ended(accepted).await?;
         self.insert_edges(accepted).await?;
         self.take_keys(accepted).await
     }
 
-    async fn insert_bodies(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
-        packed!(INSERT, 3, "insert into omniq_body(seq, bytes) select {0}, {1b} from {rows}");
-        let mut pack = Pack::default();
-        for (index, task) in accepted.iter().enumerate() {
-            pack.row(&[task.seq.into(), Cell::Bytes(&task.new.bytes)]);
-            if pack.is_full() || index + 1 == accepted.len() {
-                pack.query(&INSERT).execute(&mut *self.conn).await?;
-            }
-        }
-        Ok(())
-    }
-
+    /// Bodies of all, and rows of those that are not over at once.
     async fn insert_tasks(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
         packed!(
             INSERT,
-            13,
-            "insert into omniq_task(seq, lane, code, state, rank, due, expires, ttl, keep, flags, waits, id,
+            15,
+            "insert into omniq_body(seq, bytes) select {0}, {13b} from {rows};
+             insert into omniq_task(seq, lane, code, state, rank, due, expires, ttl, keep, flags, waits, id,
                     attempt, crashes, fence, nonce, cancel, created)
-             select {0}, {1}, {2}, {3}, {4}, {5}, {6?}, {7?}, {8}, {9}, {10}, {11b}, 0, 0, 0, null, 0, ?4 from {rows}"
+             select {0}, {1}, {2}, {3}, {4}, {5}, {6?}, {7?}, {8}, {9}, {10}, {11b}, 0, 0, 0, null, 0, ?4
+               from {rows} where {3} < 4"
         );
+        let now = self.now.as_millis();
         let mut pack = Pack::default();
-        for task in accepted.iter().filter(|task| task.result.is_none()) {
+        for (index, task) in accepted.iter().enumerate() {
             let row = self.columns(task).await?;
-            pack.row(&[&row[..], &[Cell::Bytes(task.new.task.id.as_bytes())]].concat());
-        }
-        if !pack.is_empty() {
-            let now = self.now.as_millis();
-            pack.query(&INSERT).bind(now).execute(&mut *self.conn).await?;
+            let id = Cell::Bytes(task.new.task.id.as_bytes());
+            pack.row(&[&row[..], &[id, Cell::Bytes(&task.new.bytes)]].concat());
+            if pack.is_full() || index + 1 == accepted.len() {
+                pack.query(&INSERT).bind(now).execute(&mut *self.conn).await?;
+            }
         }
         Ok(())
     }

@@ -212,7 +212,8 @@ async fn write_ends(tx: &mut Tx<'_>, ends: &[Ending]) -> Result<()> {
                 started, ttl, keep, flags, finished, forget, result)
          select t.seq, t.id, t.lane, t.code, {1}, t.rank, {2}, {3}, t.fence, {4?}, t.cancel, t.created, t.started,
                 t.ttl, t.keep, t.flags, ?4, {5}, {6b}
-           from {rows} cross join omniq_task t on t.seq = {0}"
+           from {rows} cross join omniq_task t on t.seq = {0};
+         delete from omniq_task where seq in (select {0} from {rows})"
     );
     let now = tx.now.as_millis();
     let mut pack = Pack::default();
@@ -234,23 +235,19 @@ async fn write_ends(tx: &mut Tx<'_>, ends: &[Ending]) -> Result<()> {
             pack.query(&KEEP).bind(now).execute(&mut *tx.conn).await?;
         }
     }
-    remove_ended(tx, ends).await
+    let_go(tx, ends).await
 }
 
-async fn remove_ended(tx: &mut Tx<'_>, ends: &[Ending]) -> Result<()> {
+/// Frees what ended tasks held.
+async fn let_go(tx: &mut Tx<'_>, ends: &[Ending]) -> Result<()> {
     // Children that were cancelled leave edges of other parents behind: harmless, and gone with those parents.
     const EDGES: &str = "delete from omniq_edge where parent in (select value from json_each(?1))";
-    const TASKS: &str = "delete from omniq_task where seq in (select value from json_each(?1))";
     const KEYS: &str = "
         delete from omniq_ukey where scope <> 2 and holder in (select value from json_each(?1))";
     let chosen = |keep: fn(&Live) -> bool| {
         numbers(ends.iter().filter(|end| keep(&end.live)).map(|end| end.live.seq))
     };
-    for (sql, seqs) in [
-        (TASKS, chosen(|_| true)),
-        (EDGES, chosen(|live| live.awaited)),
-        (KEYS, chosen(Live::is_keyed)),
-    ] {
+    for (sql, seqs) in [(EDGES, chosen(|live| live.awaited)), (KEYS, chosen(Live::is_keyed))] {
         if seqs.len() > 2 {
             sqlx::query(sql).bind(seqs).execute(&mut *tx.conn).await?;
         }

@@ -63,7 +63,7 @@ impl SqliteTasks {
         let mut tx = Tx::new(conn, &mut names, self.db.config.clock.now());
         let run = async {
             let answers = tx.enqueue(&tasks).await?;
-            tx.settle_counts().await?;
+            tx.write_counts().await?;
             Ok(answers)
         };
         run.await.map_err(|fault: Fault| self.db.error(fault, "enqueue tasks in a transaction"))

@@ -9,6 +9,25 @@ use super::fault::Result;
 use super::names::Names;
 use super::pack::{Pack, packed};
 
+/// Adds counts to those that are there.
+macro_rules! add_counts {
+    () => {
+        "insert into omniq_tally(lane, state, count) select {0}, {1}, {2} from {rows} where true
+         on conflict do update set count = count + excluded.count"
+    };
+}
+
+/// Commits; counts go along, which saves a trip to the connection's thread.
+pub(super) async fn commit(conn: &mut SqliteConnection, mut counts: Pack) -> Result<()> {
+    packed!(COMMIT, 3, concat!(add_counts!(), "; commit"));
+    if counts.is_empty() {
+        sqlx::query("commit").execute(conn).await?;
+    } else {
+        counts.query(&COMMIT).execute(conn).await?;
+    }
+    Ok(())
+}
+
 /// A write transaction that has begun, at one instant.
 #[derive(Debug)]
 pub(super) struct Tx<'c> {
@@ -55,24 +74,24 @@ impl<'c> Tx<'c> {
         self.names.lane_name(self.conn, number).await
     }
 
-    /// Writes the counts down; the last thing before the commit.
-    pub(super) async fn settle_counts(&mut self) -> Result<()> {
+    /// Writes the counts down, the last thing before the commit of somebody else.
+    pub(super) async fn write_counts(&mut self) -> Result<()> {
+        packed!(WRITE, 3, add_counts!());
+        let mut pack = self.take_counts();
+        if !pack.is_empty() {
+            pack.query(&WRITE).execute(&mut *self.conn).await?;
+        }
+        Ok(())
+    }
+
+    /// What is left to be counted.
+    pub(super) fn take_counts(&mut self) -> Pack {
         let mut pack = Pack::default();
         for ((lane, state), change) in std::mem::take(&mut self.tally) {
             if change != 0 {
                 pack.row(&[lane.into(), i64::from(state).into(), change.into()]);
             }
         }
-        if pack.is_empty() {
-            return Ok(());
-        }
-        packed!(
-            ADD,
-            3,
-            "insert into omniq_tally(lane, state, count) select {0}, {1}, {2} from {rows} where true
-             on conflict do update set count = count + excluded.count"
-        );
-        pack.query(&ADD).execute(&mut *self.conn).await?;
-        Ok(())
+        pack
     }
 }

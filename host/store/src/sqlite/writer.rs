@@ -18,8 +18,9 @@ use super::config::Config;
 use super::fault::{Fault, Result};
 use super::migrate::Layout;
 use super::names::Names;
+use super::pack::Pack;
 use super::space;
-use super::tx::Tx;
+use super::tx::{self, Tx};
 use super::watch::{POLL, Watch};
 use crate::{Error, Interest, failpoint};
 
@@ -197,9 +198,9 @@ impl Writer {
         let now = self.config.clock.now();
         let mut tx = Tx::new(&mut self.conn, &mut self.names, now);
         let answers = run(&mut tx, commands).await;
-        let (work, ends) = (tx.work, tx.ends);
+        let (work, ends, counts) = (tx.work, tx.ends, tx.take_counts());
         let answers = match answers {
-            Ok(answers) => self.end(commands).await.map(|()| answers),
+            Ok(answers) => self.end(commands, counts).await.map(|()| answers),
             Err(fault) => Err(fault),
         };
         if answers.is_err() {
@@ -228,11 +229,11 @@ impl Writer {
         }
     }
 
-    async fn end(&mut self, commands: &[&Command]) -> Result<()> {
+    async fn end(&mut self, commands: &[&Command], counts: Pack) -> Result<()> {
         for command in commands {
             hit(command.kind(), "before_commit");
         }
-        sqlx::query("commit").execute(&mut self.conn).await?;
+        tx::commit(&mut self.conn, counts).await?;
         for command in commands {
             hit(command.kind(), "after_commit");
         }
