@@ -280,5 +280,6 @@ fn a_task_that_kills_its_workers_is_given_up() {
     assert_eq!((head.state, head.crashes, head.fence), (State::Failed, 3, 3), "{head:?}");
     let error = head.result.and_then(|result| result.error).expect("a failed task has an error");
     assert_eq!(error.kind, "crashed");
-    story::check_one(&judge, behind.ids()[0], &behind.expected()[&behind.ids()[0]]);
+    let behind_it = behind.ids()[0];
+    story::check_one(&judge, &judge.info(behind_it), &behind.expected()[&behind_it]);
 }

@@ -4,4 +4,6 @@
 //! `docs/promise.md` says what is promised and which test shows it.
 
 mod crash_table;
+mod soak;
 mod support;
+mod zombie;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omniq_conformance::history::{Entry, Verdict, check_events};
-use omniq_model::{EventKind, State, TaskEvent, TaskId, Value};
+use omniq_model::{EventKind, Lane, State, TaskEvent, TaskId, Value};
 use omniq_store::{
     EventFilter, EventStore, Filter, Info, Interest, Options, ResultKey, ResultStore, TaskStore,
     open_events, open_results, open_tasks,
@@ -75,6 +75,17 @@ impl Judge {
     pub fn info(&self, id: TaskId) -> Info {
         let mut got = self.runtime.block_on(self.tasks.get(&[id])).expect("the store answers");
         got.remove(0).unwrap_or_else(|| panic!("task {id} is not in the store"))
+    }
+
+    /// Whether a write comes through now: a process that stands still in the midst of a transaction keeps others from
+    /// writing, whatever they do.
+    pub fn can_write(&self) -> bool {
+        let elsewhere = "elsewhere".parse().expect("it is a name");
+        let lane = Lane { queue: elsewhere, ..Lane::default() };
+        let write = async {
+            tokio::time::timeout(Duration::from_millis(500), self.tasks.pause(&lane, false)).await
+        };
+        self.runtime.block_on(write).is_ok_and(|written| written.is_ok())
     }
 
     /// Waits until the task fits.

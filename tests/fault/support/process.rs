@@ -12,6 +12,19 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 /// How long anything may take that nobody measures.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Looks again and again until `holds`, for what nobody tells of by itself.
+///
+/// # Panics
+/// It does not hold within that time.
+#[track_caller]
+pub fn until(what: &str, within: Duration, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {within:?} for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A child of this test. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use omniq_conformance::history::Entry;
 use omniq_model::{State, TaskId};
+use omniq_store::Info;
 
 use super::judge::Judge;
 use super::place::Place;
@@ -137,24 +138,29 @@ pub fn every_kind() -> Vec<Batch> {
 /// # Panics
 /// Something is not as it must be.
 #[track_caller]
-pub fn check(judge: &Judge, batches: &[Batch]) {
-    let offers: Vec<_> = batches.iter().flat_map(Batch::ids).map(Entry::acked).collect();
+pub fn check<'a>(judge: &Judge, batches: impl IntoIterator<Item = &'a Batch>) {
+    let expected: BTreeMap<_, _> = batches.into_iter().flat_map(Batch::expected).collect();
+    let offers: Vec<_> = expected.keys().copied().map(Entry::acked).collect();
     judge.verdict(&offers).assert_clean();
-    for (id, expected) in batches.iter().flat_map(|batch| batch.expected()) {
-        check_one(judge, id, &expected);
+    let infos: BTreeMap<_, _> = judge.infos().into_iter().map(|info| (info.id, info)).collect();
+    for (id, expected) in expected {
+        check_one(judge, &infos[&id], &expected);
     }
 }
 
 /// Holds one task against how it must have ended.
+///
+/// # Panics
+/// It has ended otherwise.
 #[track_caller]
-pub fn check_one(judge: &Judge, id: TaskId, expected: &Expected) {
-    let info = judge.info(id);
+pub fn check_one(judge: &Judge, info: &Info, expected: &Expected) {
+    let id = info.id;
     let state = match expected {
         Expected::Failed => State::Failed,
         _ => State::Succeeded,
     };
     assert_eq!(info.head.state, state, "task {id}: {:?}", info.head);
-    let value = judge.value(&info);
+    let value = judge.value(info);
     let value = value
         .as_deref()
         .map(|cbor| ciborium::from_reader::<ciborium::Value, _>(cbor).expect("a result is CBOR"));

@@ -1,0 +1,61 @@
+//! A worker that stands still past its lease and wakes up again: what it did meanwhile counts for nothing.
+
+use omniq_model::{EventKind, State};
+use rustix::process::Signal;
+
+use crate::support::judge::Judge;
+use crate::support::place::{LEASE, Place, STEPS};
+use crate::support::process::{PATIENCE, Process, until};
+use crate::support::story::{self, Batch};
+
+/// A sleep of the guest, longer than it takes to stop its worker, in milliseconds.
+const REST: u64 = 1500;
+
+#[test]
+fn the_end_of_a_worker_that_stood_still_is_stale() {
+    let place = Place::new();
+    place.says(&format!("push {STEPS}"));
+    let batch = Batch::new("slow", "rest", [format!("[{REST}]")]);
+    batch.enqueue(&place);
+    let id = batch.ids()[0];
+    let judge = Judge::new(&place);
+
+    let mut zombie = place.start("zombie", ["worker"]);
+    judge.until(id, PATIENCE, |info| info.head.state == State::Running);
+    stand_still(&zombie, &judge);
+    let mut heir = place.start("heir", ["worker"]);
+    judge.drained(PATIENCE);
+    let first = judge.info(id);
+    assert_eq!((first.head.state, first.head.fence), (State::Succeeded, 2), "{:?}", first.head);
+    assert_eq!((first.head.attempt, first.head.crashes), (1, 1), "{:?}", first.head);
+    let value = judge.value(&first).expect("it has a result");
+
+    zombie.signal(Signal::CONT);
+    // Its guest ends at once, or is stopped since the session is over; either way it says that it was too late.
+    until("the zombie to be told", LEASE * 20, || judge.has_event(id, EventKind::Fenced));
+    let last = judge.info(id);
+    assert_eq!(last.head, first.head, "nothing has changed");
+    assert_eq!(judge.value(&last), Some(value), "the result that stands is that of the second run");
+
+    // It is of use again under a session of its own.
+    heir.signal(Signal::TERM);
+    heir.wait(PATIENCE);
+    let next = Batch::twice("next", 1, 5);
+    next.enqueue(&place);
+    judge.drained(PATIENCE);
+    judge.reconciled(PATIENCE);
+    zombie.signal(Signal::TERM);
+    let status = zombie.wait(PATIENCE);
+    assert!(status.success(), "it ended with {status}\n{}", zombie.said());
+    story::check(&judge, [&batch, &next]);
+}
+
+/// Stops a process while it is not in the midst of a transaction, which others would wait for.
+fn stand_still(process: &Process, judge: &Judge) {
+    process.signal(Signal::STOP);
+    while !judge.can_write() {
+        process.signal(Signal::CONT);
+        assert!(judge.can_write(), "a running process ends its transactions\n{}", process.said());
+        process.signal(Signal::STOP);
+    }
+}
