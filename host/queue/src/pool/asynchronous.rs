@@ -16,7 +16,7 @@ use omniq_sandbox::Outcome;
 use omniq_store::failpoint;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Executor, Load, Ran, Report, panicked};
+use super::{Executor, Load, Ran, Report, Unrun, failed};
 use crate::worker::{Job, Program};
 
 /// A runtime for guests that mostly wait.
@@ -86,6 +86,10 @@ impl Shared {
 
     async fn run(self: &Arc<Self>, job: Job) {
         let Job { attempt, program, call } = job;
+        if attempt.stop.is_asked() {
+            self.load.withdrawn(1);
+            return self.report.ended(attempt, Err(Unrun::Stopped));
+        }
         failpoint::hit("worker.attempt.before_start");
         self.load.began();
         let began = Instant::now();
@@ -112,7 +116,7 @@ impl Shared {
             }
             match catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(context))) {
                 Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome)),
-                Err(panic) => Poll::Ready(Err(panicked(panic))),
+                Err(panic) => Poll::Ready(Err(failed(panic))),
                 Ok(Poll::Pending) => {
                     is_waiting = true;
                     let mut queue = self.queue();

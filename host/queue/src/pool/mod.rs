@@ -42,8 +42,17 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     fn stop(&self);
 }
 
-/// How a job ended: its outcome, or what the host panicked with.
-pub(crate) type Ran = Result<Outcome, String>;
+/// How a job ended: its outcome, or why there is none.
+pub(crate) type Ran = Result<Outcome, Unrun>;
+
+/// Why a job has no outcome.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unrun {
+    /// It was to be stopped before it began.
+    Stopped,
+    /// The host panicked, and what it said.
+    Panicked(String),
+}
 
 /// Who hears how jobs ended. Called on the pool's threads: it does not wait.
 pub(crate) trait Report: fmt::Debug + Send + Sync {
@@ -66,6 +75,10 @@ pub(crate) fn open(
         Pool::Thread => Some(Arc::new(ThreadPool::start(threads, Arc::clone(report))?)),
         _ => None,
     })
+}
+
+fn failed(panic: Box<dyn Any + Send>) -> Unrun {
+    Unrun::Panicked(panicked(panic))
 }
 
 /// What a panic said.

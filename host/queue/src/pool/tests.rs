@@ -8,8 +8,8 @@ use omniq_model::{Pool, SessionId, TaskId, Timestamp, Token};
 use omniq_sandbox::Call;
 use omniq_store::Session;
 
-use super::{Executor, Ran, Report, open};
-use crate::worker::{Attempt, Job, Program};
+use super::{Executor, Ran, Report, Unrun, open};
+use crate::worker::{Attempt, Job, Program, Why};
 
 #[derive(Debug)]
 struct Listener(Mutex<Sender<(u64, Ran)>>);
@@ -50,12 +50,25 @@ fn a_mistake_of_the_host_ends_one_job_and_no_pool() {
         let mut fences: Vec<u64> = (0..100)
             .map(|_| {
                 let (fence, ran) = ended.recv_timeout(Duration::from_secs(20)).unwrap();
-                assert_eq!(ran.unwrap_err(), "a mistake");
+                assert_eq!(ran.unwrap_err(), Unrun::Panicked("a mistake".into()));
                 fence
             })
             .collect();
         fences.sort_unstable();
         assert_eq!(fences, (0..100).collect::<Vec<_>>(), "{kind}");
+        assert_eq!((pool.load().held(), pool.load().running()), (0, 0));
+    }
+}
+
+#[test]
+fn what_was_stopped_before_it_began_never_runs() {
+    for kind in [Pool::Async, Pool::Thread] {
+        let (pool, ended) = start(kind);
+        let job = job(1, Program::Panic);
+        job.attempt.stop.stop(Why::LeaseLost);
+        pool.submit(vec![job]);
+        let (_, ran) = ended.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(ran.unwrap_err(), Unrun::Stopped);
         assert_eq!((pool.load().held(), pool.load().running()), (0, 0));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use omniq_model::Pool;
 use omniq_store::failpoint;
 
-use super::{Executor, Load, Ran, Report, panicked};
+use super::{Executor, Load, Ran, Report, Unrun, failed};
 use crate::worker::{Job, Program};
 
 /// Threads for guests that compute.
@@ -86,6 +86,10 @@ impl ThreadPool {
 
 fn run(shared: &Shared, job: Job) {
     let Job { attempt, program, call } = job;
+    if attempt.stop.is_asked() {
+        shared.load.withdrawn(1);
+        return shared.report.ended(attempt, Err(Unrun::Stopped));
+    }
     failpoint::hit("worker.attempt.before_start");
     shared.load.began();
     let began = Instant::now();
@@ -95,7 +99,7 @@ fn run(shared: &Shared, job: Job) {
         #[cfg(test)]
         Program::Panic => panic!("a mistake"),
     }))
-    .map_err(panicked);
+    .map_err(failed);
     shared.load.ended(began.elapsed());
     failpoint::hit("worker.attempt.after_run");
     shared.report.ended(attempt, ran);

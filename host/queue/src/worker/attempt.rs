@@ -77,6 +77,11 @@ impl Stop {
         self.cancel.cancel();
     }
 
+    /// Whether the attempt is to be stopped, for whatever reason.
+    pub fn is_asked(&self) -> bool {
+        self.why() != Why::GoOn
+    }
+
     pub fn why(&self) -> Why {
         match self.why.load(Ordering::Acquire) {
             0 => Why::GoOn,

@@ -24,6 +24,8 @@ mod task_host;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use attempt::Why;
 pub(crate) use attempt::{Attempt, Job, Program};
 pub use handle::{Stats, WorkerHandle};
 pub use options::WorkerOptions;

@@ -12,7 +12,7 @@ use omniq_store::How;
 
 use super::attempt::{Attempt, Why};
 use super::directive;
-use crate::pool::Ran;
+use crate::pool::{Ran, Unrun};
 
 /// Bytes of stderr that are kept: its end, where the reason stands.
 const STDERR: usize = 8 << 10;
@@ -37,6 +37,17 @@ pub(super) struct Rules {
 }
 
 impl Done {
+    /// Bytes of its value.
+    pub fn size(&self) -> usize {
+        let inline = match &self.how {
+            How::Succeeded(TaskResult { value: Some(Value::Inline(payload)), .. }) => {
+                payload.bytes.len()
+            }
+            _ => 0,
+        };
+        inline + self.staged.as_ref().map_or(0, |payload| payload.bytes.len())
+    }
+
     /// The end of an attempt that never ran.
     pub fn unrun(attempt: Attempt, how: How) -> Self {
         Self { attempt, how, staged: None, micros: 0 }
@@ -57,18 +68,7 @@ impl Done {
 pub(super) fn conclude(rules: &Rules, attempt: Attempt, ran: Ran) -> Done {
     let outcome = match ran {
         Ok(outcome) => outcome,
-        Err(panic) => {
-            tracing::error!(task = %attempt.id, panic, "the host panicked while it ran a task");
-            let message = "the host failed inside this attempt; the task is not to blame";
-            let how = decide(
-                rules,
-                &attempt,
-                Kind::Host,
-                Wish::None,
-                TaskError::new(Kind::Host, message),
-            );
-            return Done::unrun(attempt, how(TaskResult::default()));
-        }
+        Err(unrun) => return without_outcome(rules, attempt, unrun),
     };
     let Outcome { result, usage, denials, stdout, stderr, .. } = outcome;
     let micros = u64::try_from(usage.wall.as_micros()).unwrap_or(u64::MAX);
@@ -92,6 +92,18 @@ pub(super) fn conclude(rules: &Rules, attempt: Attempt, ran: Ran) -> Done {
             Done { attempt, how, staged: None, micros }
         }
     }
+}
+
+fn without_outcome(rules: &Rules, attempt: Attempt, unrun: Unrun) -> Done {
+    let (kind, message) = match unrun {
+        Unrun::Stopped => (Kind::Cancelled, "the task was cancelled before it ran"),
+        Unrun::Panicked(panic) => {
+            tracing::error!(task = %attempt.id, panic, "the host panicked while it ran a task");
+            (Kind::Host, "the host failed inside this attempt; the task is not to blame")
+        }
+    };
+    let how = decide(rules, &attempt, kind, Wish::None, TaskError::new(kind, message));
+    Done::unrun(attempt, how(TaskResult::default()))
 }
 
 /// Where a value goes: into the record, or to the result store first.

@@ -1,6 +1,6 @@
 //! What the parts of a worker share: what it holds, what has ended, and where it is on its way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +18,11 @@ use crate::event::{self, Sink};
 use crate::pool::{Executor, Ran, Report};
 use crate::stores::Stores;
 
-/// Ends that may wait to be committed; beyond it nothing is claimed.
+/// Ends that may wait to be committed, and bytes of their values; beyond it nothing is claimed.
 const UNCOMMITTED: usize = 8192;
+const UNCOMMITTED_BYTES: usize = 64 << 20;
+/// Bytes of values after which no further end is committed in the same call.
+const TAKEN_BYTES: usize = 8 << 20;
 
 /// Where a worker is on its way. It only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +132,7 @@ impl Shared {
 
     /// How many more tasks may be claimed now.
     pub fn room(&self) -> usize {
-        if self.outbox.len() >= UNCOMMITTED {
+        if self.outbox.is_full() {
             return 0;
         }
         let Some(default) = self.pool(None) else { return 0 };
@@ -339,30 +342,39 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Outbox {
     rules: Rules,
-    done: Mutex<Vec<Done>>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
     /// The claimer's.
     wake: Arc<Notify>,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    done: VecDeque<Done>,
+    bytes: usize,
+}
+
 impl Outbox {
     fn new(rules: Rules, wake: Arc<Notify>) -> Self {
-        Self { rules, done: Mutex::default(), filled: Notify::new(), wake }
+        Self { rules, waiting: Mutex::default(), filled: Notify::new(), wake }
     }
 
-    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn len(&self) -> usize {
-        self.done().len()
+    /// Whether so much waits that nothing more should be claimed.
+    fn is_full(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.done.len() >= UNCOMMITTED || waiting.bytes >= UNCOMMITTED_BYTES
     }
 
     pub fn push(&self, done: Done) {
-        let mut all = self.done();
-        all.push(done);
-        let is_first = all.len() == 1;
-        drop(all);
+        let mut waiting = self.waiting();
+        waiting.bytes += done.size();
+        waiting.done.push_back(done);
+        let is_first = waiting.done.len() == 1;
+        drop(waiting);
         // Whoever takes them takes all there are: only the first one has to wake it.
         if is_first {
             self.filled.notify_one();
@@ -373,11 +385,17 @@ impl Outbox {
         if done.is_empty() {
             return;
         }
-        self.done().extend(done);
-        self.filled.notify_one();
+        let mut waiting = self.waiting();
+        let was_empty = waiting.done.is_empty();
+        waiting.bytes += done.iter().map(Done::size).sum::<usize>();
+        waiting.done.extend(done);
+        drop(waiting);
+        if was_empty {
+            self.filled.notify_one();
+        }
     }
 
-    /// At most so many; waits for the first.
+    /// The oldest, at most so many; waits for the first.
     pub async fn take(&self, most: usize) -> Vec<Done> {
         loop {
             let taken = self.take_now(most);
@@ -389,12 +407,16 @@ impl Outbox {
     }
 
     fn take_now(&self, most: usize) -> Vec<Done> {
-        let mut done = self.done();
-        if done.len() <= most {
-            return std::mem::take(&mut *done);
+        let mut waiting = self.waiting();
+        let mut taken = Vec::with_capacity(waiting.done.len().min(most));
+        let mut bytes = 0;
+        while taken.len() < most && bytes < TAKEN_BYTES {
+            let Some(done) = waiting.done.pop_front() else { break };
+            bytes += done.size();
+            taken.push(done);
         }
-        let rest = done.split_off(most);
-        std::mem::replace(&mut *done, rest)
+        waiting.bytes -= bytes;
+        taken
     }
 }
 
