@@ -4,6 +4,10 @@
 //! `docs/promise.md` says what is promised and which test shows it.
 
 mod crash_table;
+mod idle;
+mod million;
 mod soak;
+mod stop;
+mod storage;
 mod support;
 mod zombie;
