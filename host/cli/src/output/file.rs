@@ -30,7 +30,7 @@ pub struct OutputFile {
 #[derive(Debug)]
 enum Place {
     /// A new file, beside where it is moved to at the end.
-    Replaced { file: NamedTempFile, to: PathBuf, old: Option<Metadata> },
+    Replaced { file: NamedTempFile, to: PathBuf, old: Option<Box<Metadata>> },
     /// A file that has no name; its bytes are copied at the end.
     Copied { file: File, to: To },
 }
@@ -85,7 +85,7 @@ impl OutputFile {
     pub fn keep(self) -> Result<(), Problem> {
         let Self { path, place } = self;
         let kept = match place {
-            Place::Replaced { file, to, old } => replace(file, &to, old.as_ref()),
+            Place::Replaced { file, to, old } => replace(file, &to, old.as_deref()),
             Place::Copied { file, to } => copy(file, &to, &path),
         };
         kept.map_err(|error| unwritable(&path, &error))
@@ -119,7 +119,7 @@ fn place(path: &Path) -> io::Result<Place> {
         OpenOptions::new().write(true).open(&to)?;
     }
     match temporary(folder_of(&to)) {
-        Ok(file) => Ok(Place::Replaced { file, to, old }),
+        Ok(file) => Ok(Place::Replaced { file, to, old: old.map(Box::new) }),
         Err(error) if error.kind() == ErrorKind::PermissionDenied && old.is_some() => copied(),
         Err(error) => Err(error),
     }

@@ -7,7 +7,7 @@ use omniq::{Error, Filter, Kind, NewTask, State, TaskId, Timestamp, parse_filter
 use crate::kit::{queue, state};
 
 fn filter(text: &str) -> Filter {
-    parse_filter(text, Timestamp::default()).unwrap()
+    parse_filter(text, Timestamp::default()).expect("is a filter")
 }
 
 #[tokio::test]

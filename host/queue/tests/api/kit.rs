@@ -20,12 +20,12 @@ pub async fn queue() -> Queue {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let queue =
-        Queue::connect(format!("memory:api-{}-{number}", std::process::id())).await.unwrap();
-    queue.push("math", MATH).version("1").await.unwrap();
+        Queue::connect(format!("memory:api-{}-{number}", std::process::id())).await.expect("opens");
+    queue.push("math", MATH).version("1").await.expect("is a component");
     queue
 }
 
 /// Where a task stands.
 pub async fn state(handle: &TaskHandle) -> State {
-    handle.status().await.unwrap()
+    handle.status().await.expect("is there")
 }
