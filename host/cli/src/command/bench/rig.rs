@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use omniq::config::{Config, Sources};
 use omniq::worker::WorkerHandle;
-use omniq::{NewTask, Queue};
+use omniq::{NewTask, Queue, QueueBuilder};
 use omniq_model::{Lane, Module};
 use omniq_store::Interest;
 
@@ -21,6 +22,24 @@ pub const NOTHING: &[u8] = br#"(component
 const CHUNK: usize = 1000;
 /// How long the queue may go without ending a task that it has.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The settings of a queue at `url`: what the process is told about workers and durability, and the defaults otherwise,
+/// so that nothing is ever written to a storage of somebody's.
+fn settings(url: &str) -> Result<QueueBuilder> {
+    let told = Config::load(&Sources::of_process())?;
+    let mut queue = Queue::builder()
+        .tasks(url)
+        .set("workers.batch", told.workers.batch.to_string())
+        .set("storage.durability", told.storage.durability.to_string());
+    for (key, value) in
+        [("workers.max", told.workers.max), ("workers.threads", told.workers.threads)]
+    {
+        if let Some(value) = value {
+            queue = queue.set(key, value.to_string());
+        }
+    }
+    Ok(queue)
+}
 
 /// A queue and where it lives.
 #[derive(Debug)]
@@ -43,7 +62,7 @@ impl Rig {
     }
 
     async fn open(url: String) -> Result<Self> {
-        let queue = Queue::connect(&url).await?;
+        let queue = settings(&url)?.open().await?;
         queue.push("bench", NOTHING).await?;
         Ok(Self { queue, url })
     }
