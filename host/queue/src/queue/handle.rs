@@ -118,8 +118,8 @@ impl TaskHandle {
     }
 
     async fn ended(&self) -> Result<(State, Option<TaskResult>)> {
-        self.queue.check_open()?;
-        let ended = self.queue.shared().ends.wait(self.id).await.ok_or(Error::NoTask(self.id))?;
+        let wait = self.queue.shared().ends.wait(self.id);
+        let ended = self.queue.unless_closed(wait).await?.ok_or(Error::NoTask(self.id))?;
         Ok((ended.state, ended.result))
     }
 

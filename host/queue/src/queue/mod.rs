@@ -18,10 +18,10 @@ mod worker;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use omniq_model::TaskId;
 use omniq_store::{Clock, SystemClock};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 pub use builder::QueueBuilder;
@@ -80,7 +80,7 @@ pub(crate) struct Shared {
     pub ends: Ends,
     pub events: Sink,
     pub clock: Arc<dyn Clock>,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
     watcher: AbortHandle,
 }
 
@@ -147,7 +147,7 @@ impl Queue {
             stores,
             config,
             clock: Arc::new(SystemClock::default()),
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
             watcher,
         }))
     }
@@ -192,7 +192,7 @@ impl Queue {
     /// # Errors
     /// A store could not write down what it had to.
     pub async fn close(&self) -> Result<()> {
-        if self.0.closed.swap(true, Ordering::Relaxed) {
+        if self.0.closed.send_replace(true) {
             return Ok(());
         }
         self.0.watcher.abort();
@@ -213,8 +213,17 @@ impl Queue {
         &self.0
     }
 
-    /// Fails once it is closed: what waits would wait for ever.
+    /// Fails once it is closed.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.0.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+        if *self.0.closed.borrow() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Gives what `wait` gives, unless the queue is closed before: nobody would end the wait.
+    pub(crate) async fn unless_closed<T>(&self, wait: impl Future<Output = T>) -> Result<T> {
+        let mut closed = self.0.closed.subscribe();
+        tokio::select! {
+            value = wait => Ok(value),
+            _ = closed.wait_for(|closed| *closed) => Err(Error::Closed),
+        }
     }
 }

@@ -166,8 +166,11 @@ async fn many_at_once_have_an_outcome_each_in_their_order() {
 async fn a_closed_queue_says_so() {
     let queue = queue().await;
     let handle = queue.task("math", "add").args((5, 10)).await.unwrap();
+    let waiting = handle.clone();
+    let waiting = tokio::spawn(async move { waiting.result::<i32>().await });
     queue.close().await.unwrap();
     queue.close().await.unwrap();
+    assert!(matches!(waiting.await.unwrap(), Err(Error::Closed)), "who waits is told");
     assert!(matches!(queue.task("math", "add").await, Err(Error::Closed)));
     assert!(matches!(handle.result::<i32>().await, Err(Error::Closed)));
 }
