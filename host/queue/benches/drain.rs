@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p omniq --bench drain [-- FILTER]` prints each figure beside its floor, measured in the same run: the
 //! sandbox alone on all processors, and for SQLite the store alone. Rows: `memory`, `sqlite`, `latency`.
+//! `OMNIQ_CLAIM_BATCH` sets the batch of the workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,7 +170,12 @@ impl Bench {
     }
 
     async fn start(&self, ends: &Ends, sink: &Sink) -> omniq::worker::WorkerHandle {
-        let options = WorkerOptions { pool: self.pool, ..WorkerOptions::default() };
+        let mut options = WorkerOptions { pool: self.pool, ..WorkerOptions::default() };
+        if let Some(batch) =
+            std::env::var("OMNIQ_CLAIM_BATCH").ok().and_then(|text| text.parse().ok())
+        {
+            options.batch = batch;
+        }
         let stores = self.stores.clone();
         Worker::start(stores, self.sandbox.clone(), options, ends.clone(), sink.clone())
             .await

@@ -144,7 +144,7 @@ settings! {
         shutdown_grace: Duration = "workers.shutdown_grace", ["OMNIQ_SHUTDOWN_GRACE"],
             default "30s", from "0s" to "1d";
         /// The most tasks that are claimed in one go.
-        batch: NonZeroU32 = "workers.batch", ["OMNIQ_CLAIM_BATCH"], default "100", from "1" to "1000";
+        batch: NonZeroU32 = "workers.batch", ["OMNIQ_CLAIM_BATCH"], default "500", from "1" to "1000";
     }
 
     /// What holds for a task that says nothing else.
