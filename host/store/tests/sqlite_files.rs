@@ -318,3 +318,59 @@ async fn stores_of_one_url_share_a_file_until_the_last_is_closed() {
         assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_no_more_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q.db");
+    let away = dir.path().join("away.db");
+    let store = open(&path).await;
+    store.enqueue(vec![task(1)]).await.unwrap();
+    for (replacement, reason) in [(None, "deleted or moved away"), (Some(b""), "replaced by another")] {
+        std::fs::rename(&path, &away).unwrap();
+        if let Some(bytes) = replacement {
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let error = store.enqueue(vec![task(2)]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(reason), "{error}");
+        let error = store.count(&Filter::default()).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        // Once it is back everything goes on.
+        std::fs::rename(&away, &path).unwrap();
+        assert_eq!(store.get(&[task(1).id]).await.unwrap().len(), 1);
+    }
+    assert_eq!(store.enqueue(vec![task(2)]).await.unwrap(), [Enqueued::Created]);
+}
+
+#[tokio::test]
+async fn a_store_opened_again_works_on_the_file_that_is_there_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("q.db").display());
+    let first = open_tasks(&url, &Options::default()).await.unwrap();
+    first.enqueue(vec![task(1)]).await.unwrap();
+    for name in ["q.db", "q.db-wal", "q.db-shm"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    let second = open_tasks(&url, &Options::default()).await.unwrap();
+    assert_eq!(second.enqueue(vec![task(1)]).await.unwrap(), [Enqueued::Created]);
+    assert_eq!(first.enqueue(vec![task(2)]).await.unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn who_had_a_file_open_that_was_replaced_does_no_harm_to_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q.db");
+    let old = open(&path).await;
+    old.enqueue(vec![task(1)]).await.unwrap();
+    for name in ["q.db", "q.db-wal", "q.db-shm"] {
+        std::fs::rename(dir.path().join(name), dir.path().join(format!("old-{name}"))).unwrap();
+    }
+    let new = open(&path).await;
+    new.enqueue(vec![task(1), task(2)]).await.unwrap();
+    old.close().await.unwrap();
+    assert_eq!(new.enqueue(vec![task(3)]).await.unwrap(), [Enqueued::Created]);
+    let another = open(&path).await;
+    let counts = another.count(&Filter::default()).await.unwrap();
+    assert_eq!(counts.get(&State::Ready), Some(&3));
+}

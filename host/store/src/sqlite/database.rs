@@ -14,6 +14,7 @@ use super::command::{Answer, Ask, Command};
 use super::config::Config;
 use super::fault::Fault;
 use super::migrate::Layout;
+use super::space::Identity;
 use super::watch::Watch;
 use super::writer;
 use crate::{Error, Result};
@@ -42,7 +43,7 @@ impl Handle {
         let path = std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone());
         let key = (path.canonicalize().unwrap_or(path), layout.kind);
         if let Some(db) = open.get(&key).and_then(Weak::upgrade)
-            && !db.is_closed()
+            && db.is_usable()
         {
             return Ok(Self::on(&db));
         }
@@ -127,6 +128,7 @@ pub(super) struct Database {
     readers: [Mutex<Option<SqliteConnection>>; 2],
     turn: AtomicUsize,
     holds: AtomicUsize,
+    identity: Option<Identity>,
 }
 
 impl Database {
@@ -134,6 +136,7 @@ impl Database {
         let watch = Arc::new(Watch::new());
         let (asks, closed) = writer::start(config.clone(), layout, Arc::clone(&watch)).await?;
         Ok(Arc::new(Self {
+            identity: Identity::of(&config.path),
             config,
             watch,
             asks: std::sync::Mutex::new(Some(asks)),
@@ -170,6 +173,9 @@ impl Database {
         if self.is_closed() {
             return Err(Error::Closed("sqlite"));
         }
+        if let Some(identity) = &self.identity {
+            identity.check().map_err(|fault| self.error(fault, "read it"))?;
+        }
         let free = self.readers.iter().find_map(|reader| reader.try_lock().ok());
         let mut guard = match free {
             Some(guard) => guard,
@@ -183,6 +189,11 @@ impl Database {
             *guard = Some(conn.map_err(|error| self.error(error.into(), "open it to read"))?);
         }
         Ok(Reader(guard))
+    }
+
+    /// Whether it is open, and still what its name leads to.
+    fn is_usable(&self) -> bool {
+        !self.is_closed() && self.identity.as_ref().is_none_or(|identity| identity.check().is_ok())
     }
 
     fn is_closed(&self) -> bool {

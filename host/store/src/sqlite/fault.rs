@@ -16,6 +16,8 @@ pub(super) enum Fault {
     Corrupt(String),
     /// The file or its folder cannot be written or opened.
     Access(String),
+    /// What became of the file while it was open.
+    Moved(&'static str),
     /// The connection is gone.
     Closed,
     /// Anything else.
@@ -50,6 +52,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("another process keeps writing to it"),
+            Self::Moved(how) => write!(f, "it was {how} while it was open"),
             Self::Closed => f.write_str("it has been closed"),
             Self::Full(reason)
             | Self::Corrupt(reason)
@@ -70,6 +73,9 @@ impl Fault {
             Self::Corrupt(reason) => Error::Corrupt { place, reason },
             Self::Access(reason) => Error::Config(format!(
                 "`{place}` cannot be used: {reason}; it and its folder must be writable by this user"
+            )),
+            Self::Moved(how) => Error::Config(format!(
+                "`{place}` was {how} while it was open; put it back, or start this program again"
             )),
             Self::Closed => Error::Closed("sqlite"),
             Self::Busy => Error::unavailable(

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::fault::Fault;
 use crate::{Error, Result};
 
 /// Makes the folder of a file, and checks that what is there already may be a database. Returns the folder.
@@ -58,4 +60,37 @@ pub(super) fn lacking(folder: &Path, reserve: u64) -> Option<String> {
             reserve >> 20
         )
     })
+}
+
+/// Which file is open. SQLite goes on with one that was deleted or replaced, and what it writes there nobody ever sees.
+#[derive(Debug)]
+pub(super) struct Identity {
+    path: PathBuf,
+    /// Device and number on it.
+    file: (u64, u64),
+}
+
+impl Identity {
+    /// The file at `path`, which has just been opened; `None` where that cannot be told.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        Some(Self { path: path.to_owned(), file: number(path).ok()? })
+    }
+
+    /// Fails when the name leads to another file by now, or to none.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        match number(&self.path) {
+            Ok(file) if file == self.file => Ok(()),
+            Ok(_) => Err(Fault::Moved("replaced by another")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Fault::Moved("deleted or moved away"))
+            }
+            // Whoever may not look any more may still have it open.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn number(path: &Path) -> std::io::Result<(u64, u64)> {
+    let data = fs::metadata(path)?;
+    Ok((data.dev(), data.ino()))
 }

@@ -19,7 +19,7 @@ use super::fault::{Fault, Result};
 use super::migrate::Layout;
 use super::names::Names;
 use super::pack::Pack;
-use super::space;
+use super::space::{self, Identity};
 use super::tx::{self, Tx};
 use super::watch::{POLL, Watch};
 use crate::{Error, Interest, failpoint};
@@ -40,6 +40,8 @@ pub(super) struct Writer {
     version: i64,
     looked: Instant,
     folder: PathBuf,
+    /// `None` until it is open.
+    identity: Option<Identity>,
 }
 
 /// Starts a writer in a thread of its own; returns once the file is open and up to date.
@@ -104,6 +106,7 @@ impl Writer {
             version: 0,
             looked: Instant::now(),
             folder,
+            identity: None,
         };
         writer.begin().await.map_err(fail)?;
         let migrated = layout.migrate(&mut writer.conn, &config.path).await;
@@ -112,6 +115,7 @@ impl Writer {
         migrated?;
         ended.map_err(|error| fail(error.into()))?;
         writer.version = writer.read_version().await.map_err(fail)?;
+        writer.identity = Identity::of(&config.path);
         Ok(writer)
     }
 
@@ -162,7 +166,7 @@ impl Writer {
                     let _ = ask.reply.send(Ok(answer)); // a caller that went away does not want to know
                 }
             }
-            Err(fault) if asks.len() == 1 || matches!(fault, Fault::Busy | Fault::Closed) => {
+            Err(fault) if asks.len() == 1 || matches!(fault, Fault::Busy | Fault::Closed | Fault::Moved(_)) => {
                 for ask in asks {
                     let _ = ask.reply.send(Err(fault.clone()));
                 }
@@ -217,6 +221,9 @@ impl Writer {
 
     /// Begins to write; waits for other processes that do.
     async fn begin(&mut self) -> Result<()> {
+        if let Some(identity) = &self.identity {
+            identity.check()?;
+        }
         let deadline = Instant::now() + self.config.patience;
         let mut wait = Backoff::default();
         loop {
@@ -278,6 +285,11 @@ impl Writer {
 
     /// Moves the log into the file, so that the next start is quick.
     async fn close(mut self) {
+        if self.identity.as_ref().is_some_and(|identity| identity.check().is_err()) {
+            // Closing would remove the log by its name, which is another file's by now. The end of the process lets go.
+            std::mem::forget(self.conn);
+            return;
+        }
         // A reader of another process may hold it up; SQLite does it at the next start then.
         let _ = sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&mut self.conn).await;
         let _ = self.conn.close().await;
