@@ -285,11 +285,6 @@ impl Writer {
 
     /// Moves the log into the file, so that the next start is quick.
     async fn close(mut self) {
-        if self.identity.as_ref().is_some_and(|identity| identity.check().is_err()) {
-            // Closing would remove the log by its name, which is another file's by now. The end of the process lets go.
-            std::mem::forget(self.conn);
-            return;
-        }
         // A reader of another process may hold it up; SQLite does it at the next start then.
         let _ = sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&mut self.conn).await;
         let _ = self.conn.close().await;
