@@ -181,6 +181,17 @@ impl Kit {
         waited.await.unwrap_or_else(|_| panic!("what is waited for never came: {last:?}"))
     }
 
+    /// Waits until so many guests of the worker run. A task counts as running from its claim on, also while its module
+    /// is still being loaded.
+    pub async fn until_running(&self, worker: &WorkerHandle, count: u64) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while worker.stats().running < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        waited.await.expect("the guests begin");
+    }
+
     /// Waits for the end of the task, as a handle does.
     pub async fn end(&self, id: TaskId) -> Ended {
         let ended = tokio::time::timeout(PATIENCE, self.ends.wait(id)).await;

@@ -19,10 +19,7 @@ async fn what_is_interrupted_by_the_end_of_its_worker_is_put_back_uncounted() {
     for _ in 0..3 {
         ids.push(kit.enqueue(kit.task(&spin, &[0x80])).await);
     }
-    kit.until_all(&ids, |infos| {
-        infos.iter().filter(|info| info.head.state == State::Running).count() >= 2
-    })
-    .await;
+    kit.until_running(&worker, 2).await;
     worker.stop(Duration::from_millis(100)).await;
     for id in ids {
         let head = kit.info(id).await.head;
@@ -42,7 +39,7 @@ async fn what_runs_when_its_worker_is_asked_to_stop_is_finished() {
     let slow = kit.push(component(body, NUMBER_TYPE)).await;
     let worker = kit.start(thread()).await;
     let id = kit.enqueue(kit.task(&slow, &[0x80])).await;
-    kit.until(id, |info| info.head.state == State::Running).await;
+    kit.until_running(&worker, 1).await;
     let stats = worker.stop(Duration::from_secs(30)).await;
     assert_eq!((stats.succeeded, stats.released), (1, 0));
     assert_eq!(kit.info(id).await.head.state, State::Succeeded);
@@ -53,8 +50,8 @@ async fn asked_twice_the_shorter_grace_counts() {
     let kit = Kit::new();
     let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
     let worker = kit.start(thread()).await;
-    let id = kit.enqueue(kit.task(&spin, &[0x80])).await;
-    kit.until(id, |info| info.head.state == State::Running).await;
+    kit.enqueue(kit.task(&spin, &[0x80])).await;
+    kit.until_running(&worker, 1).await;
     let patient = worker.stop(Duration::from_secs(600));
     let impatient = async {
         tokio::task::yield_now().await;
