@@ -3,8 +3,10 @@
 //!
 //! `docs/promise.md` says what is promised and which test shows it.
 
+mod bench;
 mod crash_table;
 mod idle;
+mod lost;
 mod million;
 mod soak;
 mod stop;

@@ -65,6 +65,11 @@ impl Batch {
         (1..=self.lines.len()).map(id).collect()
     }
 
+    /// Whether its results are too large to lie in the records.
+    pub fn has_bytes(&self) -> bool {
+        self.function == "bulk"
+    }
+
     /// The command that enqueues it.
     pub fn command(&self, place: &Place) -> Command {
         let file = self.file(place);
