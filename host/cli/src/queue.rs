@@ -178,7 +178,9 @@ impl From<Error> for Problem {
             Error::VersionConflict { .. } => {
                 problem.hint("give it another version with `--module-version`, or none")
             }
-            Error::Lost(id) => problem.hint(format!("run it again with `omniq task retry {id}`")),
+            Error::Lost(id) => problem.hint(format!(
+                "enqueue it again; `omniq task show {id}` has what it was called with"
+            )),
             Error::Store(failure) if failure.error.source().is_some() => problem
                 .hint("the same command may be repeated; `omniq doctor` looks for what is wrong"),
             _ => problem,
