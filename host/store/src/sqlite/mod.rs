@@ -10,8 +10,8 @@
 //! **Limits:** one task or result up to 1 GB by SQLite's own limit, and several of 16 MiB in one call are fine. Filters by
 //! labels read the tasks they look at. A transaction that an application leaves open stops every writer of the file.
 //!
-//! How it works is in `docs/sqlite.md`. One thread writes ([`writer`]); it takes what was asked for while the last commit
-//! ran, decides in memory ([`plan`]) and writes with a few statements, however many tasks there are.
+//! How it works is in `docs/sqlite.md`. One thread writes (`writer`); it takes what was asked for while the last commit
+//! ran, decides in memory (`plan`) and writes with a few statements, however many tasks there are.
 
 mod claim;
 mod command;
