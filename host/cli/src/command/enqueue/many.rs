@@ -15,9 +15,9 @@ use super::EnqueueArgs;
 use crate::component::is_stdin;
 use crate::interrupt::Stop;
 use crate::output::bar::Bar;
-use crate::output::console;
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::value::Format;
+use crate::output::{console, report};
 use crate::queue::{self, Presence};
 use crate::settings::SettingArgs;
 
@@ -29,6 +29,17 @@ const AHEAD: usize = 2 * CHUNK;
 const MAX_LINE: u64 = 64 << 20;
 /// Refused lines that are told one by one; the others are counted.
 const TOLD: usize = 100;
+
+/// A line of the stream.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    /// Nothing but spaces; it is passed over.
+    Blank,
+    /// Without its end.
+    Text(Vec<u8>),
+    /// It is longer than it may be, and was passed over.
+    TooLong,
+}
 
 /// What has become of the lines so far.
 #[derive(Debug, Default)]
@@ -65,7 +76,7 @@ pub fn run(args: &EnqueueArgs, file: &Path, settings: &SettingArgs) -> crate::co
 async fn pump(
     args: &EnqueueArgs,
     queue: &Queue,
-    mut input: mpsc::Receiver<io::Result<Vec<u8>>>,
+    mut input: mpsc::Receiver<io::Result<Line>>,
     size: Option<u64>,
     stop: &Stop,
 ) -> Result<Sum, Problem> {
@@ -88,32 +99,30 @@ async fn pump(
             count = input.recv_many(&mut read, CHUNK) => count,
             () = stop.asked() => 0,
         };
-        let lines: Vec<_> = read.iter().map_while(|line| line.as_ref().ok()).collect();
+        let good = read.iter().map_while(|line| line.as_ref().ok());
+        let lines: Vec<_> = (sum.lines + 1..).zip(good).collect();
         let failure = read.iter().find_map(|line| line.as_ref().err());
-        read_bytes += lines.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
-        let first = sum.lines + 1;
-        let tasks =
-            lines.iter().enumerate().filter(|(_, line)| !is_blank(line)).map(|(index, line)| {
-                let task = template.clone().args_json(line.as_slice());
-                match &args.batch {
-                    Some(batch) => task.id(TaskId::derived(&[
-                        b"batch",
-                        batch.as_bytes(),
-                        &(first + index).to_be_bytes(),
-                    ])),
-                    None => task,
-                }
-            });
-        let numbers = lines
-            .iter()
-            .enumerate()
-            .filter(|(_, line)| !is_blank(line))
-            .map(|(index, _)| first + index);
-        let outcomes = queue.enqueue_many(tasks).await;
+        let tasks = lines.iter().filter_map(|(number, line)| {
+            let Line::Text(text) = line else { return None };
+            let task = template.clone().args_json(text.as_slice());
+            Some(match &args.batch {
+                Some(batch) => task.id(id_of(batch, *number)),
+                None => task,
+            })
+        });
+        let mut outcomes = queue.enqueue_many(tasks).await.into_iter();
         sum.lines += lines.len();
         let mut text = String::new();
-        for (number, outcome) in numbers.zip(outcomes) {
-            tell(number, outcome, args.format, &mut sum, &mut text, &bar)?;
+        for (number, line) in &lines {
+            let outcome = match line {
+                Line::Blank => continue,
+                Line::Text(line) => {
+                    read_bytes += line.len() as u64 + 1;
+                    outcomes.next().unwrap_or(Err(Error::Closed))
+                }
+                Line::TooLong => Err(too_long()),
+            };
+            tell(*number, outcome, args.format, &mut sum, &mut text, &bar)?;
         }
         write_stdout(text.as_bytes())?;
         bar.at(sum.lines as u64, size.map(|_| read_bytes), &format!("{} enqueued", sum.enqueued));
@@ -157,7 +166,9 @@ fn tell(
                 "line {number} and those after it may not be enqueued: {}",
                 problem.message()
             );
-            Err(Problem::new(problem.kind(), message).hint(so_far(sum)))
+            let hint =
+                "; with `--batch NAME` the same lines may be enqueued again, and are kept once";
+            Err(Problem::new(problem.kind(), message).hint(so_far(sum) + hint))
         }
         Err(error) => {
             sum.refused += 1;
@@ -180,7 +191,7 @@ fn finish(sum: &Sum, is_stopped: bool) -> crate::command::Result {
         let noun = if sum.refused == 1 { "line was" } else { "lines were" };
         let text = format!("{} {noun} refused", sum.refused);
         return Err(Problem::new(kind, text)
-            .hint("mend them and enqueue them alone; the others are in the queue"));
+            .hint("mend what was refused and enqueue it alone; the other lines are in the queue"));
     }
     if is_stopped {
         return Err(
@@ -201,16 +212,21 @@ fn so_far(sum: &Sum) -> String {
     text
 }
 
-fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(u8::is_ascii_whitespace)
+/// The id of a line of a batch: the same line of the same batch always has the same.
+fn id_of(batch: &str, number: usize) -> TaskId {
+    TaskId::derived(&[b"batch", batch.as_bytes(), &number.to_be_bytes()])
+}
+
+fn too_long() -> Error {
+    Error::Invalid(format!("the line has more than {}", report::bytes(MAX_LINE)))
 }
 
 /// Reads lines on a thread of their own, so that the store is not kept waiting, nor the reader of signals.
-fn read_ahead(input: Box<dyn Read + Send>) -> Result<mpsc::Receiver<io::Result<Vec<u8>>>, Problem> {
+fn read_ahead(input: Box<dyn Read + Send>) -> Result<mpsc::Receiver<io::Result<Line>>, Problem> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let read = move || {
         let mut input = BufReader::with_capacity(1 << 20, input);
-        while let Some(line) = read_line(&mut input).transpose() {
+        while let Some(line) = read_line(&mut input, MAX_LINE).transpose() {
             let is_end = line.is_err();
             // Nobody listens any more once the command has been stopped.
             if sender.blocking_send(line).is_err() || is_end {
@@ -224,16 +240,34 @@ fn read_ahead(input: Box<dyn Read + Send>) -> Result<mpsc::Receiver<io::Result<V
     Ok(receiver)
 }
 
-/// The next line without its end; `None` after the last.
-fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+/// The next line; `None` after the last.
+fn read_line(input: &mut impl BufRead, max: u64) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
-    let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+    let read = input.by_ref().take(max + 1).read_until(b'\n', &mut line)?;
+    if read == 0 {
+        return Ok(None);
+    }
     if line.last() == Some(&b'\n') {
         line.pop();
-    } else if read as u64 == MAX_LINE {
-        return Err(io::Error::other(format!("it has more than {MAX_LINE} bytes")));
+    } else if line.len() as u64 > max {
+        skip_line(input)?;
+        return Ok(Some(Line::TooLong));
     }
-    Ok((read > 0).then_some(line))
+    let is_blank = line.iter().all(u8::is_ascii_whitespace);
+    Ok(Some(if is_blank { Line::Blank } else { Line::Text(line) }))
+}
+
+/// Reads up to the end of the line, and keeps nothing of it.
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let length = buffer.len();
+        input.consume(end.map_or(length, |end| end + 1));
+        if end.is_some() || length == 0 {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -242,12 +276,13 @@ mod tests {
 
     #[test]
     fn lines_come_without_their_ends() {
-        let mut input = &b"[1]\n\n[2]"[..];
+        let mut input = &b"[1]\n \n12345678\n[2]"[..];
         let mut lines = Vec::new();
-        while let Some(line) = read_line(&mut input).unwrap() {
+        while let Some(line) = read_line(&mut input, 7).unwrap() {
             lines.push(line);
         }
-        assert_eq!(lines, [b"[1]".to_vec(), vec![], b"[2]".to_vec()]);
+        let text = |text: &[u8]| Line::Text(text.to_vec());
+        assert_eq!(lines, [text(b"[1]"), Line::Blank, Line::TooLong, text(b"[2]")]);
     }
 
     #[test]
