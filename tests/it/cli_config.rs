@@ -22,9 +22,9 @@ struct Place {
 impl Place {
     /// With an `omniq.toml`, if it is not empty.
     fn new(file: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
         if !file.is_empty() {
-            fs::write(folder.path().join("omniq.toml"), file).unwrap();
+            fs::write(folder.path().join("omniq.toml"), file).expect("a folder that can be written to");
         }
         Self { folder, variables: Vec::new() }
     }
