@@ -61,7 +61,11 @@ impl Disk {
 
     /// Takes room until at most so many bytes are free.
     fn fill_up_to(&self, free: u64) {
-        let mut file = OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.filler())
+            .expect("a file of its own disk");
         while self.free() > free {
             let most = (self.free() - free).min(1 << 20) as usize;
             if file.write_all(&vec![7; most]).is_err() {

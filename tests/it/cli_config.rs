@@ -24,7 +24,8 @@ impl Place {
     fn new(file: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         if !file.is_empty() {
-            fs::write(folder.path().join("omniq.toml"), file).expect("a folder that can be written to");
+            fs::write(folder.path().join("omniq.toml"), file)
+                .expect("a folder that can be written to");
         }
         Self { folder, variables: Vec::new() }
     }

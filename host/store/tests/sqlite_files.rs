@@ -326,7 +326,9 @@ async fn a_file_that_was_deleted_or_replaced_takes_no_more_and_says_so() {
     let away = dir.path().join("away.db");
     let store = open(&path).await;
     store.enqueue(vec![task(1)]).await.unwrap();
-    for (replacement, reason) in [(None, "deleted or moved away"), (Some(b""), "replaced by another")] {
+    for (replacement, reason) in
+        [(None, "deleted or moved away"), (Some(b""), "replaced by another")]
+    {
         std::fs::rename(&path, &away).unwrap();
         if let Some(bytes) = replacement {
             std::fs::write(&path, bytes).unwrap();

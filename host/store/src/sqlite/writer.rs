@@ -166,7 +166,10 @@ impl Writer {
                     let _ = ask.reply.send(Ok(answer)); // a caller that went away does not want to know
                 }
             }
-            Err(fault) if asks.len() == 1 || matches!(fault, Fault::Busy | Fault::Closed | Fault::Moved(_)) => {
+            Err(fault)
+                if asks.len() == 1
+                    || matches!(fault, Fault::Busy | Fault::Closed | Fault::Moved(_)) =>
+            {
                 for ask in asks {
                     let _ = ask.reply.send(Err(fault.clone()));
                 }
