@@ -51,7 +51,7 @@ fn workers_and_producers_are_killed_at_random() {
     let end = Instant::now() + span();
     while Instant::now() < end {
         std::thread::sleep(RHYTHM);
-        soak.kill_one(&mut rolls);
+        soak.kill_one(&judge, &mut rolls);
         soak.feed(&judge);
     }
     soak.finish(&judge);
@@ -66,6 +66,8 @@ struct Soak<'a> {
     acknowledged: BTreeSet<TaskId>,
     started: usize,
     killed: (usize, usize),
+    /// Producers that were killed after they had been told something.
+    interrupted: usize,
 }
 
 /// A producer has a batch to enqueue, and goes on with it in another process when one was killed.
@@ -84,6 +86,7 @@ impl<'a> Soak<'a> {
             acknowledged: BTreeSet::new(),
             started: 0,
             killed: (0, 0),
+            interrupted: 0,
         };
         for _ in 0..WORKERS {
             let worker = soak.worker();
@@ -125,7 +128,7 @@ impl<'a> Soak<'a> {
         number
     }
 
-    fn kill_one(&mut self, rolls: &mut Rolls) {
+    fn kill_one(&mut self, judge: &Judge, rolls: &mut Rolls) {
         let victim = rolls.below(WORKERS + PRODUCERS);
         if victim < WORKERS {
             self.workers[victim].kill();
@@ -134,7 +137,11 @@ impl<'a> Soak<'a> {
         } else if let Some(mut process) = self.producers[victim - WORKERS].process.take() {
             process.kill();
             self.killed.1 += 1;
-            self.acknowledged.extend(acknowledged(&process.stdout()));
+            // Before its successor offers the same lines again, which would hide a loss.
+            let told = acknowledged(&process.stdout());
+            judge.expect_all(&told);
+            self.interrupted += usize::from(!told.is_empty());
+            self.acknowledged.extend(told);
             let batch = self.producers[victim - WORKERS].batch;
             self.producers[victim - WORKERS].process = Some(self.producer(batch));
         }
@@ -179,7 +186,10 @@ impl<'a> Soak<'a> {
         last.wait(PATIENCE);
 
         let (workers, producers) = self.killed;
-        println!("killed: {workers} workers, {producers} producers, of {} processes", self.started);
+        println!(
+            "killed: {workers} workers, {producers} producers ({} in the midst of their lines), of {} processes",
+            self.interrupted, self.started
+        );
         let offered: BTreeSet<_> = self.batches.iter().flat_map(Batch::ids).collect();
         assert_eq!(self.acknowledged, offered, "in the end every line was acknowledged");
         story::check(judge, &self.batches);

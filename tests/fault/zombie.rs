@@ -50,6 +50,33 @@ fn the_end_of_a_worker_that_stood_still_is_stale() {
     story::check(&judge, [&batch, &next]);
 }
 
+/// It wakes up while the second run is under way, which its end must not end.
+#[test]
+fn a_stale_end_does_not_end_the_run_that_goes_on() {
+    let place = Place::new();
+    place.says(&format!("push {STEPS}"));
+    let batch = Batch::new("slow", "rest", ["[5000]"]);
+    batch.enqueue(&place);
+    let id = batch.ids()[0];
+    let judge = Judge::new(&place);
+    let mut zombie = place.start("zombie", ["worker"]);
+    judge.until(id, PATIENCE, |info| info.head.state == State::Running);
+    stand_still(&zombie, &judge);
+    let mut heir = place.start("heir", ["worker"]);
+    let second = judge.until(id, PATIENCE, |info| info.head.fence == 2);
+    zombie.signal(Signal::CONT);
+    until("the zombie to be told", LEASE * 20, || judge.has_event(id, EventKind::Fenced));
+    assert_eq!(judge.info(id).head, second.head, "the second run goes on");
+    judge.drained(PATIENCE);
+    judge.reconciled(PATIENCE);
+    for worker in [&mut zombie, &mut heir] {
+        worker.signal(Signal::TERM);
+        worker.wait(PATIENCE);
+    }
+    assert_eq!(judge.info(id).head.fence, 2, "there was no third");
+    story::check(&judge, [&batch]);
+}
+
 /// Stops a process while it is not in the midst of a transaction, which others would wait for.
 fn stand_still(process: &Process, judge: &Judge) {
     process.signal(Signal::STOP);

@@ -1,7 +1,7 @@
 //! Looks into the stores of a place, beside the processes that work on them, and has the checker of histories say what is
 //! wrong with what it finds.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,19 @@ impl Judge {
     pub fn info(&self, id: TaskId) -> Info {
         let mut got = self.runtime.block_on(self.tasks.get(&[id])).expect("the store answers");
         got.remove(0).unwrap_or_else(|| panic!("task {id} is not in the store"))
+    }
+
+    /// Fails if one of these tasks is not in the store.
+    ///
+    /// # Panics
+    /// One is not.
+    #[track_caller]
+    pub fn expect_all(&self, ids: &BTreeSet<TaskId>) {
+        let ids: Vec<_> = ids.iter().copied().collect();
+        let found = self.runtime.block_on(self.tasks.get(&ids)).expect("the store answers");
+        let missing = ids.iter().zip(found).filter(|(_, info)| info.is_none());
+        let missing: Vec<_> = missing.map(|(id, _)| *id).collect();
+        assert!(missing.is_empty(), "acknowledged and not there: {missing:?}");
     }
 
     /// Whether a write comes through now: a process that stands still in the midst of a transaction keeps others from
