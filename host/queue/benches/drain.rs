@@ -26,7 +26,8 @@ const NOOP: &str = r#"(component
 const PROCESSORS_MOST: usize = 64;
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let filter = args.iter().find(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -37,6 +38,11 @@ fn main() {
         .open()
         .expect("the engine runs here");
     let bytes = wat::parse_str(NOOP).expect("is right");
+    if let [first, url] = &args[..]
+        && first == "--worker"
+    {
+        return runtime.block_on(work_for_others(url, &sandbox, &bytes));
+    }
     let run = sandbox.load(&bytes).expect("loads").function("run").expect("is there");
     let floor = raw(&run);
     println!("{:<44} {floor:>9.0}/s", "sandbox alone, all processors");
@@ -75,13 +81,30 @@ fn main() {
                 other => other.to_owned(),
             };
             let bench = runtime.block_on(Bench::open(&url, &sandbox, &bytes, Pool::Async));
-            let mut times = runtime.block_on(bench.single(500));
-            times.sort();
             let name = url.split(':').next().unwrap_or_default();
-            let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-            println!("{name}, idle: enqueue to result, p50 {half:?}, p99 {most:?}");
+            latency(&format!("{name}, idle"), runtime.block_on(bench.single(500)));
         }
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("tasks.db").display());
+        let bench = runtime.block_on(Bench::open(&url, &sandbox, &bytes, Pool::Async));
+        let times = runtime.block_on(bench.single_elsewhere(&url, 200));
+        latency("sqlite, idle, between processes", times);
     }
+}
+
+fn latency(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("{what}: enqueue to result, p50 {half:.2?}, p99 {most:.2?}");
+}
+
+/// A worker in a process of its own, until its stdin ends.
+async fn work_for_others(url: &str, sandbox: &Sandbox, bytes: &[u8]) {
+    let bench = Bench::open(url, sandbox, bytes, Pool::Async).await;
+    let worker = bench.start(&Ends::new(), &Sink::none()).await;
+    let ended = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    tokio::task::spawn_blocking(ended).await.expect("waits").expect("stdin is readable");
+    worker.stop(Duration::from_secs(5)).await;
 }
 
 /// Ids as producers make them: sorted by time.
@@ -225,6 +248,28 @@ impl Bench {
     async fn single(&self, count: u64) -> Vec<Duration> {
         let (ends, sink) = (Ends::new(), Sink::start(self.stores.events.clone()));
         let worker = self.start(&ends, &sink).await;
+        let times = self.one_by_one(&ends, count).await;
+        worker.stop(Duration::from_secs(5)).await;
+        sink.close().await;
+        times
+    }
+
+    /// The same with the worker in another process.
+    async fn single_elsewhere(&self, url: &str, count: u64) -> Vec<Duration> {
+        let program = std::env::current_exe().expect("this program is a file");
+        let mut worker = std::process::Command::new(program)
+            .args(["--worker", url])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("starts");
+        // The first one waits until the other process is up.
+        let times = self.one_by_one(&Ends::new(), count + 1).await.split_off(1);
+        drop(worker.stdin.take());
+        worker.wait().expect("ends");
+        times
+    }
+
+    async fn one_by_one(&self, ends: &Ends, count: u64) -> Vec<Duration> {
         let (watched, store) = (ends.clone(), Arc::clone(&self.stores.tasks));
         let watcher = tokio::spawn(async move { watched.watch(store).await });
         let mut times = Vec::new();
@@ -238,8 +283,6 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         watcher.abort();
-        worker.stop(Duration::from_secs(5)).await;
-        sink.close().await;
         times
     }
 }
