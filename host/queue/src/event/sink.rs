@@ -1,7 +1,8 @@
 //! Takes events from everybody and writes them in batches.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
 use omniq_store::{Clock, EventStore, SystemClock};
@@ -21,7 +22,26 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// Where events go. Clones are the same sink; one without a store swallows everything at the cost of a branch.
 #[derive(Debug, Clone, Default)]
-pub struct Sink(Option<Arc<Shared>>);
+pub struct Sink(Option<Arc<Hold>>);
+
+/// What all clones of a sink hold. With the last one the flusher ends, once it has written what waits.
+#[derive(Debug)]
+struct Hold(Arc<Shared>);
+
+impl Deref for Hold {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.buffer().closing = true;
+        self.0.wake.notify_one();
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -74,7 +94,7 @@ impl Sink {
         });
         let flusher = tokio::spawn(flush(Arc::clone(&shared)));
         *shared.flusher.lock().unwrap_or_else(PoisonError::into_inner) = Some(flusher);
-        Self(Some(shared))
+        Self(Some(Arc::new(Hold(shared))))
     }
 
     /// Whether events are kept at all; where not, they need not be made.
@@ -162,7 +182,9 @@ async fn flush(shared: Arc<Shared>) {
         }
         let batch = take(&shared, &mut gaps);
         let count = batch.len() as u64;
-        append(&shared, batch).await;
+        if !append(&shared, batch).await {
+            return;
+        }
         shared.buffer().written += count;
     }
 }
@@ -189,12 +211,18 @@ fn gap(shared: &Shared, number: u64, missing: u64) -> TaskEvent {
     TaskEvent { missing, ..event(task, number, EventKind::Gap, at) }
 }
 
-async fn append(shared: &Shared, batch: Vec<TaskEvent>) {
+/// Writes a batch, however long it takes; `false` when it was given up, since nobody is left who holds the sink.
+async fn append(shared: &Shared, batch: Vec<TaskEvent>) -> bool {
     let mut pause = BACKOFF.0;
+    let began = Instant::now();
     loop {
         omniq_store::failpoint::hit("worker.events.before");
         match shared.store.append(batch.clone()).await {
-            Ok(()) => return,
+            Ok(()) => return true,
+            Err(error) if shared.buffer().closing && began.elapsed() > FAREWELL => {
+                tracing::warn!(error = %error, "the event store did not take the last events in time");
+                return false;
+            }
             Err(error) => {
                 tracing::warn!(error = %error, events = batch.len(), "could not write events");
                 tokio::time::sleep(pause).await;
@@ -219,5 +247,58 @@ pub(crate) fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) ->
         missing: 0,
         what: String::new(),
         unknown: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniq_store::EventFilter;
+    use omniq_store::memory::MemoryEvents;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_no_room_is_counted_and_leaves_a_gap() {
+        let store = MemoryEvents::new();
+        let sink = Sink::start(Some(Arc::new(store.clone())));
+        let task = TaskId::derived(&[b"t"]);
+        // Nothing is awaited here, so that nothing is written meanwhile.
+        let fences = 1..=ROOM as u64 + 10;
+        sink.emit_all(fences.map(|fence| event(task, fence, EventKind::Started, sink.now())));
+        assert_eq!(sink.counts(), (0, 10));
+        sink.close().await;
+        let gaps = EventFilter { kinds: vec![EventKind::Gap], ..EventFilter::default() };
+        let gaps = store.query(&gaps, None, 10).await.unwrap();
+        assert_eq!(gaps.iter().map(|(_, gap)| gap.missing).collect::<Vec<_>>(), [10]);
+        let all = EventFilter { task: Some(task), ..EventFilter::default() };
+        assert_eq!(store.query(&all, None, ROOM * 2).await.unwrap().len(), ROOM);
+        sink.emit(event(task, 0, EventKind::Enqueued, sink.now()));
+        assert_eq!(sink.counts().1, 11, "a closed sink takes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_sink_without_a_store_swallows_everything() {
+        let sink = Sink::start(None);
+        assert!(!sink.is_on());
+        sink.emit(event(TaskId::derived(&[]), 0, EventKind::Enqueued, sink.now()));
+        sink.close().await;
+        assert_eq!(sink.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_is_dropped_writes_what_it_has_and_lets_go_of_its_store() {
+        let store: Arc<dyn EventStore> = Arc::new(MemoryEvents::new());
+        let sink = Sink::start(Some(Arc::clone(&store)));
+        let other = sink.clone();
+        drop(sink);
+        other.emit(event(TaskId::derived(&[b"t"]), 1, EventKind::Started, other.now()));
+        drop(other);
+        let let_go = async {
+            while Arc::strong_count(&store) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), let_go).await.expect("the flusher ends");
+        assert_eq!(store.query(&EventFilter::default(), None, 10).await.unwrap().len(), 1);
     }
 }
