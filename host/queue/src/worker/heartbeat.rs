@@ -26,12 +26,14 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<(), String> {
     let mut heart = Heart::new(&shared, shared.session().id);
     let mut pause = lease / 3;
     while rest(&mut phase, pause.min(heart.until.saturating_duration_since(Instant::now()))).await {
+        // Before the session is read: one that is renewed right now must not be taken for the dead one.
+        let is_dead = shared.is_dead.load(Ordering::Acquire);
         let session = shared.session();
         if session.id != heart.session {
             heart = Heart::new(&shared, session.id);
         }
         heart.fence();
-        pause = if shared.is_dead.load(Ordering::Acquire) {
+        pause = if is_dead {
             // The claimer opens a new session, as soon as the store lets it.
             lease / 30
         } else {
