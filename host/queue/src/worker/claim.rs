@@ -1,9 +1,9 @@
 //! Claims tasks and gives them to the pools, for as long as the worker works.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omniq_model::{
     CommandInput, DecodeError, Digest, EventKind, Format, Kind, Pool, Task, TaskError, Timestamp,
@@ -23,6 +23,10 @@ use super::task_host::WorkerTask;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Tasks that may wait here for modules to be loaded; more go back for a moment.
 const WAITING: usize = 1000;
+/// Claims in a row that may give nothing: others may have been faster in as many lanes as are known.
+const MISSES: u32 = 64;
+/// The time between two claims while as many wait there as could run.
+const CROWDED: Duration = Duration::from_millis(100);
 /// The least and the most time between two tries when the store does not answer.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(5));
@@ -34,7 +38,15 @@ pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
     let modules =
         Modules::new(sandbox, Arc::clone(&shared.stores.modules), Arc::clone(&shared.wake));
     let lanes = Lanes::new(shared.options.queues.clone());
-    let mut claimer = Claimer { shared, modules, lanes, waiting: HashMap::new() };
+    let mut claimer = Claimer {
+        shared,
+        modules,
+        lanes,
+        waiting: HashMap::new(),
+        backlog: VecDeque::new(),
+        misses: 0,
+        crowded: None,
+    };
     let mut pause = BACKOFF.0;
     while claimer.shared.is_working() {
         match claimer.turn().await {
@@ -55,6 +67,13 @@ struct Claimer {
     lanes: Lanes,
     /// Attempts whose module is being loaded.
     waiting: HashMap<Digest, Vec<Attempt>>,
+    /// Attempts about whose module something is known by now. They were claimed without a look at how many can run, so
+    /// they take their turn before anything else is claimed.
+    backlog: VecDeque<Attempt>,
+    /// Claims in a row that gave nothing, although tasks were said to be ready.
+    misses: u32,
+    /// Since when it has claimed nothing because as many wait as could run.
+    crowded: Option<Instant>,
 }
 
 impl Claimer {
@@ -63,8 +82,7 @@ impl Claimer {
         let shared = Arc::clone(&self.shared);
         let tasks = shared.tasks();
         for digest in self.modules.arrived() {
-            let attempts = self.waiting.remove(&digest).unwrap_or_default();
-            self.dispatch(attempts);
+            self.backlog.extend(self.waiting.remove(&digest).unwrap_or_default());
         }
         if shared.is_dead.load(Ordering::Acquire) {
             self.renew().await?;
@@ -78,9 +96,19 @@ impl Claimer {
             shared.wake.notified().await;
             return Ok(());
         }
+        if !self.backlog.is_empty() {
+            let next = self.backlog.drain(..room.min(self.backlog.len())).collect();
+            self.dispatch(next);
+            return Ok(());
+        }
+        if self.is_crowded(room) {
+            let _ = tokio::time::timeout(CROWDED, shared.wake.notified()).await;
+            return Ok(());
+        }
         let seen = tasks.changes(Interest::Work);
         let wants = self.lanes.wants(&**tasks, room, nonce).await?;
         if wants.is_empty() {
+            self.misses = 0;
             tokio::select! {
                 () = shared.wake.notified() => {}
                 _ = tasks.changed(Interest::Work, seen, PATIENCE) => {}
@@ -93,6 +121,7 @@ impl Claimer {
             Ok(leases) => {
                 failpoint::hit("worker.claim.after_answer");
                 self.lanes.learn(&wants, &leases);
+                self.misses = if leases.is_empty() { self.misses + 1 } else { 0 };
                 self.hold(&session, leases)
             }
             Err(error) => {
@@ -104,9 +133,26 @@ impl Claimer {
         };
         shared.end();
         self.dispatch(attempts);
+        if self.misses > MISSES {
+            // The session has died, or the store is damaged: asking on and on would help nobody.
+            self.rest(Duration::from_millis(1 << (self.misses - MISSES).min(7))).await;
+        }
         // A claim of a store in memory never waits: others of this thread have their turn here.
         tokio::task::yield_now().await;
         Ok(())
+    }
+
+    /// Whether as many wait for their modules as could run: only now and then one claims past them, for what stands
+    /// behind them and could run now.
+    fn is_crowded(&mut self, room: usize) -> bool {
+        let is_full = self.waiting.values().map(Vec::len).sum::<usize>() >= room;
+        let is_over = self.crowded.is_some_and(|since| since.elapsed() >= CROWDED);
+        if !is_full || is_over {
+            self.crowded = None;
+            return false;
+        }
+        self.crowded.get_or_insert_with(Instant::now);
+        true
     }
 
     /// Waits before the next try; woken early only by the end.
@@ -269,7 +315,7 @@ impl Claimer {
     fn give_back(self) {
         let waiting = self.waiting.into_values().flatten();
         let drained = self.shared.pools().iter().flat_map(|pool| pool.drain());
-        let attempts = waiting.chain(drained.map(|job| job.attempt));
+        let attempts = waiting.chain(self.backlog).chain(drained.map(|job| job.attempt));
         let done = attempts.map(|attempt| Done::released(attempt, Duration::ZERO, None)).collect();
         self.shared.outbox.push_all(done);
     }

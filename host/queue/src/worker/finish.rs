@@ -13,6 +13,9 @@ use super::shared::Shared;
 
 /// Ends that are committed at once.
 const BATCH: usize = 1024;
+/// Ends whose values the result store did not take, and bytes of them, beyond which no others are looked at.
+const STALLED: usize = 4096;
+const STALLED_BYTES: usize = 64 << 20;
 
 /// Commits ends until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -21,7 +24,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let mut batch = stalled.due();
         if batch.is_empty() {
             batch = tokio::select! {
-                taken = shared.outbox.take(BATCH) => taken,
+                taken = shared.outbox.take(BATCH), if !stalled.is_full() => taken,
                 () = stalled.wait() => continue,
             };
             // There is room again, whatever the store is doing.
@@ -51,6 +54,13 @@ impl Stalled {
         self.ends.extend(unstaged);
         self.pause = (self.pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         self.next = Some(Instant::now() + self.pause);
+    }
+
+    /// Whether no more is to be added: what ends from now on stays in the outbox, until that is full too and nothing more
+    /// is claimed.
+    fn is_full(&self) -> bool {
+        self.ends.len() >= STALLED
+            || self.ends.iter().map(Done::size).sum::<usize>() >= STALLED_BYTES
     }
 
     /// Those whose next try is due.

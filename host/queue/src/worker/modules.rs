@@ -150,10 +150,10 @@ impl Modules {
     }
 
     fn keep(&mut self, digest: Digest, loaded: Result<Module, Fault>) -> Digest {
+        self.make_room();
         let slot = match loaded {
             Ok(module) => {
                 self.absences.remove(&digest);
-                self.make_room();
                 let loaded = Loaded { module, functions: HashMap::new() };
                 Slot::Ready { loaded, used: self.uses }
             }
@@ -178,11 +178,12 @@ impl Modules {
             // What is known of others is cheap to find out again.
             Slot::Absent { .. } | Slot::Broken(_) => Some(0),
         };
-        while self.slots.len() >= MOST {
+        while self.slots.len() > MOST {
             let oldest =
                 self.slots.iter().filter_map(|(digest, slot)| Some((used(slot)?, *digest)));
             let Some((_, digest)) = oldest.min() else { return };
             self.slots.remove(&digest);
+            self.absences.remove(&digest);
         }
     }
 }

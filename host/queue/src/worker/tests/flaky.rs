@@ -20,6 +20,8 @@ pub struct Flaky {
     pub refused_finishes: AtomicU32,
     /// Tasks come out of claims unreadable.
     pub is_garbled: AtomicBool,
+    /// Claims that were asked for so far.
+    pub claims: AtomicU32,
 }
 
 impl Flaky {
@@ -31,6 +33,7 @@ impl Flaky {
             lost_finishes: AtomicU32::new(0),
             refused_finishes: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
+            claims: AtomicU32::new(0),
         }
     }
 }
@@ -53,6 +56,7 @@ macro_rules! pass {
             })+
 
             async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
+                self.claims.fetch_add(1, Ordering::AcqRel);
                 let mut leases = self.inner.claim(session, wants).await?;
                 if !leases.is_empty() && is_due(&self.lost_claims) {
                     return Err(cut("claim tasks"));

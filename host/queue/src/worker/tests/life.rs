@@ -82,7 +82,7 @@ async fn two_workers_share_and_no_task_runs_twice() {
     }
     let infos =
         kit.until_all(&ids, |infos| infos.iter().all(|info| info.head.state.is_terminal())).await;
-    assert!(infos.iter().all(|info| info.head.state == State::Succeeded && info.head.fence == 1));
+    assert!(infos.iter().all(|info| info.head.state == State::Succeeded && info.head.attempt == 1));
     let mut all = 0;
     for worker in workers {
         let stats = worker.stop(Duration::from_secs(5)).await;

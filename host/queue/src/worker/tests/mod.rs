@@ -1,5 +1,6 @@
 //! Workers on a store in memory, with real components.
 
+mod bounds;
 mod crash;
 mod ends;
 mod flaky;

@@ -1,0 +1,125 @@
+//! What a worker holds, and how often it asks, stays within bounds whatever the stores do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use omniq_model::{Payload, State, TaskId};
+use omniq_store::memory::MemoryResults;
+use omniq_store::{Error, ResultKey, ResultStore, StagedResult, SystemClock};
+
+use super::kit::*;
+use crate::worker::{WorkerHandle, WorkerOptions};
+
+/// Takes no results until it is told to.
+#[derive(Debug)]
+struct Stubborn {
+    inner: MemoryResults,
+    takes: AtomicBool,
+}
+
+#[async_trait]
+impl ResultStore for Stubborn {
+    fn name(&self) -> &'static str {
+        "stubborn"
+    }
+
+    async fn put(&self, results: Vec<StagedResult>) -> omniq_store::Result<()> {
+        if self.takes.load(Ordering::Acquire) {
+            return self.inner.put(results).await;
+        }
+        Err(Error::unavailable("stubborn", "keep results", "it does not want to"))
+    }
+
+    async fn get(&self, keys: &[ResultKey]) -> omniq_store::Result<Vec<Option<Payload>>> {
+        self.inner.get(keys).await
+    }
+
+    async fn remove(&self, tasks: &[TaskId]) -> omniq_store::Result<()> {
+        self.inner.remove(tasks).await
+    }
+
+    async fn purge(&self, max: usize) -> omniq_store::Result<usize> {
+        self.inner.purge(max).await
+    }
+
+    async fn close(&self) -> omniq_store::Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// How many tasks the worker holds once it claims no more for a second.
+async fn held_at_rest(worker: &WorkerHandle) -> u64 {
+    let (mut claimed, mut same) = (0, 0);
+    while same < 40 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let now = worker.stats().claimed;
+        same = if now == claimed && now > 0 { same + 1 } else { 0 };
+        claimed = now;
+    }
+    let stats = worker.stats();
+    stats.running + stats.waiting
+}
+
+#[tokio::test]
+async fn a_result_store_that_takes_nothing_does_not_fill_the_memory() {
+    const MEBIBYTE: usize = 1 << 20;
+    let mut kit = Kit::new();
+    let results = Arc::new(Stubborn {
+        inner: MemoryResults::new(Arc::new(SystemClock::default())),
+        takes: AtomicBool::new(false),
+    });
+    kit.stores.results = Some(Arc::clone(&results) as _);
+    let body = "(func (export \"run\") (result i32) (drop (memory.grow (i32.const 256)))
+        (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 8388608)) (i32.const 0))";
+    let large = kit.push(component(body, "(result (list u8))")).await;
+    let worker = kit.start(WorkerOptions { slots: 2, batch: 1, ..thread() }).await;
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        ids.push(kit.enqueue(kit.task(&large, &[0x80])).await);
+    }
+    let at_rest = tokio::time::timeout(Duration::from_secs(60), held_at_rest(&worker));
+    let held = at_rest.await.unwrap() as usize;
+    // Two bounds of 64 MiB, each passed by the last that came in, and what ran by then.
+    assert!(held * 8 * MEBIBYTE <= 2 * 80 * MEBIBYTE + 4 * 8 * MEBIBYTE, "{held} tasks");
+    results.takes.store(true, Ordering::Release);
+    for id in ids {
+        assert_eq!(kit.end(id).await.state, State::Succeeded);
+    }
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn tasks_that_waited_for_their_module_go_back_if_they_are_too_many() {
+    let kit = Kit::new();
+    let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.push(kit.enqueue(kit.task(&spin, &[0x80])).await);
+    }
+    let worker = kit.start(WorkerOptions { slots: 2, ..thread() }).await;
+    kit.until_running(&worker, 2).await;
+    kit.until_all(&ids, |infos| {
+        infos.iter().filter(|info| info.head.state == State::Running).count() == 2
+    })
+    .await;
+    worker.stop(Duration::ZERO).await;
+    assert_eq!(kit.info(ids[199]).await.head.attempt, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_gives_nothing_of_what_it_says_is_ready_is_not_asked_on_and_on() {
+    let (kit, clock) = Kit::manual();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let worker = kit.start(WorkerOptions { keeper: false, ..thread() }).await;
+    // The session is over, and the worker does not know before its next heartbeat.
+    clock.advance(Duration::from_secs(60));
+    let before = kit.tasks.claims.load(Ordering::Acquire);
+    let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let claims = kit.tasks.claims.load(Ordering::Acquire) - before;
+    assert!((1..200).contains(&claims), "{claims} claims in a second");
+    assert_eq!(inline(&kit.result(id).await), [15]);
+    worker.stop(Duration::ZERO).await;
+}
