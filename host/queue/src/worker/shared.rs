@@ -21,6 +21,8 @@ use crate::stores::Stores;
 /// Ends that may wait to be committed, and bytes of their values; beyond it nothing is claimed.
 const UNCOMMITTED: usize = 8192;
 const UNCOMMITTED_BYTES: usize = 64 << 20;
+/// Bytes of values that tasks fetched in advance may give, if they are like those before.
+const AHEAD_BYTES: usize = 64 << 20;
 /// Bytes of values after which no further end is committed in the same call.
 const TAKEN_BYTES: usize = 8 << 20;
 
@@ -145,7 +147,8 @@ impl Shared {
             let prefetch = load.prefetch(2 * self.options.batch);
             if pool.kind() == default.kind() {
                 slots = slots.min(load.slots());
-                ahead = prefetch;
+                // What is fetched in advance runs whatever the store does: not so much that its values fill the memory.
+                ahead = prefetch.min(AHEAD_BYTES / self.outbox.value_size());
             } else if load.held() >= 2 * load.slots() + prefetch {
                 // What would be claimed now could be for this pool, and would only stand in line here.
                 return 0;
@@ -352,6 +355,8 @@ pub(super) struct Outbox {
 struct Waiting {
     done: VecDeque<Done>,
     bytes: usize,
+    /// The mean size of a value, newer ones counting more.
+    mean: usize,
 }
 
 impl Outbox {
@@ -369,9 +374,16 @@ impl Outbox {
         waiting.done.len() >= UNCOMMITTED || waiting.bytes >= UNCOMMITTED_BYTES
     }
 
+    /// The mean size of a value lately, in bytes; at least 1.
+    fn value_size(&self) -> usize {
+        self.waiting().mean.max(1)
+    }
+
     pub fn push(&self, done: Done) {
         let mut waiting = self.waiting();
-        waiting.bytes += done.size();
+        let size = done.size();
+        waiting.bytes += size;
+        waiting.mean = waiting.mean - waiting.mean / 8 + size / 8;
         waiting.done.push_back(done);
         let is_first = waiting.done.len() == 1;
         drop(waiting);

@@ -7,3 +7,4 @@ mod flaky;
 mod kit;
 mod life;
 mod module;
+mod time;
