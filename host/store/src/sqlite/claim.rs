@@ -9,6 +9,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::fault::Result;
+use super::leased::Leased;
 use super::live::{Live, session, small, task_id};
 use super::pack::{Pack, numbers, packed};
 use super::plan::Plan;
@@ -58,21 +59,41 @@ struct Candidate {
     crashes: i64,
     fence: i64,
     created: i64,
-    expires: Option<i64>,
+    /// Its time to live is over.
+    over: bool,
     keyed: bool,
     bytes: Vec<u8>,
+}
+
+impl Candidate {
+    /// Reads a row of [`Tx::ready`].
+    fn read(row: &SqliteRow) -> Result<Self> {
+        let (tries, fence): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
+        Ok(Self {
+            seq: row.try_get(0)?,
+            id: task_id(row.try_get(1)?)?,
+            attempt: tries & 0xffff_ffff,
+            crashes: tries.cast_unsigned().wrapping_shr(32).cast_signed(),
+            fence: fence >> 2,
+            over: fence & 2 != 0,
+            keyed: fence & 1 != 0,
+            created: row.try_get(4)?,
+            bytes: row.try_get(5)?,
+        })
+    }
 }
 
 /// Claims that were decided and not yet written.
 #[derive(Default)]
 struct Taken {
-    rows: Pack,
+    /// By number, nonce and session.
+    rows: Vec<(i64, i64, i64)>,
     keyed: Vec<i64>,
 }
 
 impl Taken {
     fn lease(&mut self, task: Candidate, holder: SessionId, nonce: u64) -> RawLease {
-        self.rows.row(&[task.seq.into(), nonce.cast_signed().into(), session(holder).into()]);
+        self.rows.push((task.seq, nonce.cast_signed(), session(holder)));
         if task.keyed {
             self.keyed.push(task.seq);
         }
@@ -151,28 +172,21 @@ impl Tx<'_> {
     }
 
     async fn ready(&mut self, lane: i64, max: usize) -> Result<Vec<Candidate>> {
+        // Each column of each row is copied on its way here, so that small numbers share one.
         const READY: &str = "
-            select t.seq, t.id, t.attempt, t.crashes, t.fence, t.created, t.expires, t.flags & 1, b.bytes
+            select t.seq, t.id, (t.crashes << 32) | t.attempt,
+                   (t.fence << 2) | ((t.attempt = 0 and ifnull(t.expires <= ?3, 0)) << 1) | (t.flags & 1), t.created, b.bytes
               from omniq_task t cross join omniq_body b on b.seq = t.seq
              where t.state = 2 and t.lane = ?1
                and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
              order by t.rank, t.seq limit ?2";
-        let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let rows = sqlx::query(READY).bind(lane).bind(max).fetch_all(&mut *self.conn).await?;
-        let candidate = |row: &SqliteRow| {
-            Ok(Candidate {
-                seq: row.try_get(0)?,
-                id: task_id(row.try_get(1)?)?,
-                attempt: row.try_get(2)?,
-                crashes: row.try_get(3)?,
-                fence: row.try_get(4)?,
-                created: row.try_get(5)?,
-                expires: row.try_get(6)?,
-                keyed: row.try_get::<i64, _>(7)? != 0,
-                bytes: row.try_get(8)?,
-            })
-        };
-        rows.iter().map(candidate).collect()
+        let rows = sqlx::query(READY)
+            .bind(lane)
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
+            .bind(self.now.as_millis())
+            .fetch_all(&mut *self.conn)
+            .await?;
+        rows.iter().map(Candidate::read).collect()
     }
 
     /// Leases these in their order; tells whether some were past their time to live, which ends the walk when that may
@@ -185,11 +199,7 @@ impl Tx<'_> {
         left: &mut usize,
         answers: &mut [Vec<RawLease>],
     ) -> Result<bool> {
-        let now = self.now.as_millis();
-        let is_over =
-            |task: &Candidate| task.attempt == 0 && task.expires.is_some_and(|at| at <= now);
-        let over: Vec<i64> =
-            ready.iter().filter(|task| is_over(task)).map(|task| task.seq).collect();
+        let over: Vec<i64> = ready.iter().filter(|task| task.over).map(|task| task.seq).collect();
         let over = if over.is_empty() { Vec::new() } else { self.live(&over).await? };
         let mut over: HashMap<i64, Live> = over.into_iter().map(|live| (live.seq, live)).collect();
         let any_over = !over.is_empty();
@@ -207,14 +217,57 @@ impl Tx<'_> {
             let Some((index, session, nonce)) = places.next() else { break };
             *left -= 1;
             self.moves(lane, State::Ready, State::Running);
-            answers[index].push(taken.lease(task, session, nonce));
+            let (seq, keyed) = (task.seq, task.keyed);
+            let lease = taken.lease(task, session, nonce);
+            if !keyed {
+                self.names.leases.add(lease.id, lease.token, Leased { seq, lane });
+            }
+            answers[index].push(lease);
         }
         self.write_taken(taken).await?;
         plan.write(self).await?;
         Ok(any_over)
     }
 
-    async fn write_taken(&mut self, mut taken: Taken) -> Result<()> {
+    async fn write_taken(&mut self, taken: Taken) -> Result<()> {
+        // A key that is taken until its task starts.
+        const FREE: &str = "
+            delete from omniq_ukey where scope = 0 and holder in (select value from json_each(?1))";
+        match taken.rows.as_slice() {
+            [] => return Ok(()),
+            [first, rest @ ..] if rest.iter().all(|row| row.1 == first.1 && row.2 == first.2) => {
+                self.take_for_one(&taken.rows, first.1, first.2).await?;
+            }
+            rows => self.take_for_many(rows).await?,
+        }
+        if !taken.keyed.is_empty() {
+            sqlx::query(FREE).bind(numbers(taken.keyed)).execute(&mut *self.conn).await?;
+        }
+        Ok(())
+    }
+
+    /// A quarter cheaper than [`Self::take_for_many`], and what a worker that claims many at once asks for.
+    async fn take_for_one(
+        &mut self,
+        rows: &[(i64, i64, i64)],
+        nonce: i64,
+        session: i64,
+    ) -> Result<()> {
+        const TAKE: &str = "
+            update omniq_task set state = 3, fence = fence + 1, attempt = min(attempt + 1, 4294967295),
+                   nonce = ?2, session = ?3, started = ?4
+             where seq in (select value from json_each(?1))";
+        sqlx::query(TAKE)
+            .bind(numbers(rows.iter().map(|row| row.0)))
+            .bind(nonce)
+            .bind(session)
+            .bind(self.now.as_millis())
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    async fn take_for_many(&mut self, rows: &[(i64, i64, i64)]) -> Result<()> {
         packed!(
             TAKE,
             3,
@@ -223,17 +276,11 @@ impl Tx<'_> {
                from (select {0} as seq, {1} as nonce, {2} as session from {rows}) v
               where omniq_task.seq = v.seq"
         );
-        // A key that is taken until its task starts.
-        const FREE: &str = "
-            delete from omniq_ukey where scope = 0 and holder in (select value from json_each(?1))";
-        if taken.rows.is_empty() {
-            return Ok(());
+        let mut pack = Pack::default();
+        for (seq, nonce, session) in rows {
+            pack.row(&[(*seq).into(), (*nonce).into(), (*session).into()]);
         }
-        let now = self.now.as_millis();
-        taken.rows.query(&TAKE).bind(now).execute(&mut *self.conn).await?;
-        if !taken.keyed.is_empty() {
-            sqlx::query(FREE).bind(numbers(taken.keyed)).execute(&mut *self.conn).await?;
-        }
+        pack.query(&TAKE).bind(self.now.as_millis()).execute(&mut *self.conn).await?;
         Ok(())
     }
 }

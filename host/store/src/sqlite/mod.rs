@@ -24,6 +24,7 @@ mod fault;
 mod filter;
 mod finish;
 mod floor;
+mod leased;
 mod live;
 mod migrate;
 mod modules;

@@ -6,6 +6,7 @@ use omniq_model::{Lane, ModuleRef, Name, Task};
 use sqlx::{Row, SqliteConnection};
 
 use super::fault::{Fault, Result};
+use super::leased::Leases;
 
 /// What a task runs, as filters see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +36,8 @@ pub(super) struct Names {
     lanes: HashMap<Lane, i64>,
     lane_names: HashMap<i64, Lane>,
     codes: HashMap<Code, i64>,
+    /// What is leased out, which a rollback undoes as well.
+    pub(super) leases: Leases,
 }
 
 /// So that very many tenants do not fill the memory.
