@@ -97,14 +97,14 @@ impl Keeper {
             yield_now().await;
         }
         for _ in 0..PURGES {
-            if tasks.purge(PURGE).await? < PURGE {
+            if tasks.purge(PURGE).await? == 0 {
                 break;
             }
             yield_now().await;
         }
         if let Some(results) = &self.stores.results {
             for _ in 0..PURGES {
-                if results.purge(PURGE).await? < PURGE {
+                if results.purge(PURGE).await? == 0 {
                     break;
                 }
                 yield_now().await;

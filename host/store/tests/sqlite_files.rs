@@ -10,10 +10,11 @@ use std::time::Duration;
 use omniq_model::{
     Digest, Lane, ModuleRef, Payload, SessionId, Span, State, Task, TaskId, TaskResult, Timestamp,
 };
-use omniq_store::sqlite::{Config, SqliteEvents, SqliteTasks};
+use omniq_store::sqlite::{Config, SqliteEvents, SqliteResults, SqliteTasks};
 use omniq_store::{
     End, Enqueued, ErrorKind, Filter, Finished, How, Interest, Lease, ManualClock, Options,
-    TaskStore, Want, WorkerInfo, open_modules, open_results, open_tasks,
+    ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo, open_modules, open_results,
+    open_tasks,
 };
 use sqlx::{Connection, SqliteConnection};
 
@@ -375,4 +376,33 @@ async fn who_had_a_file_open_that_was_replaced_does_no_harm_to_the_new_one() {
     let another = open(&path).await;
     let counts = another.count(&Filter::default()).await.unwrap();
     assert_eq!(counts.get(&State::Ready), Some(&3));
+}
+
+#[tokio::test]
+async fn large_tasks_and_results_are_forgotten_a_few_at_a_time() {
+    const SIZE: usize = 7 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+    let config = Config {
+        clock: Arc::new(clock.clone()),
+        durability: omniq_store::Durability::None,
+        ..Config::new(folder.path().join("omniq.db"))
+    };
+    let store = SqliteTasks::open(config).await.unwrap();
+    let results = SqliteResults::beside(&store);
+    store.enqueue((0..5).map(|number| with_body(number, SIZE)).collect()).await.unwrap();
+    let leases = claim(&store, 5).await;
+    let staged = leases.iter().map(|lease| StagedResult {
+        key: ResultKey { task: lease.id, token: lease.token },
+        value: Payload::raw(vec![7; SIZE]),
+        ttl: Span::from_secs(1),
+    });
+    results.put(staged.collect()).await.unwrap();
+    finish(&store, leases, &TaskResult::default()).await;
+    clock.advance(Duration::from_secs(100 * 24 * 60 * 60));
+    for expected in [2, 2, 1, 0] {
+        assert_eq!(store.purge(100).await.unwrap(), expected);
+        assert_eq!(results.purge(100).await.unwrap(), expected);
+    }
+    assert!(store.count(&Filter::default()).await.unwrap().is_empty());
 }

@@ -9,6 +9,8 @@ use crate::event::event;
 
 /// Tasks that are acted on by one call of the store.
 const CHUNK: usize = 1000;
+/// Tasks that are forgotten by one call: they may be large, and others wait meanwhile.
+const FORGOTTEN: usize = 200;
 
 /// What a call did to the tasks of a filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,7 +94,8 @@ impl Queue {
     /// Bounded steps, so that no call holds up the others of the store for long.
     async fn each_chunk(&self, action: Action, filter: &Filter) -> Result<Bulk> {
         let mut bulk = Bulk::default();
-        let mut select = Select { filter: filter.clone(), max: CHUNK };
+        let max = if action == Action::Remove { FORGOTTEN } else { CHUNK };
+        let mut select = Select { filter: filter.clone(), max };
         if filter.ids.is_empty() {
             // What arrives from now on is not meant, or it might never end.
             let now = self.shared().stores.tasks.now().await? + std::time::Duration::from_millis(1);
@@ -100,7 +103,7 @@ impl Queue {
             while self.step(action, &select, &mut bulk).await? {}
             return Ok(bulk);
         }
-        for ids in filter.ids.chunks(CHUNK) {
+        for ids in filter.ids.chunks(max) {
             select.filter.ids = ids.to_vec();
             self.step(action, &select, &mut bulk).await?;
         }

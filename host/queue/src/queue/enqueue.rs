@@ -14,6 +14,8 @@ use crate::event::{event, what};
 
 /// Tasks that are given to the store at once.
 const CHUNK: usize = 1000;
+/// Bytes of arguments after which no more are: others of the store must not wait long for their turn.
+const CHUNK_BYTES: usize = 8 << 20;
 /// Pauses between the tries to hand tasks over while the store does not answer: the same tasks under the same ids may be
 /// handed over again and again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
@@ -81,9 +83,12 @@ impl Queue {
         memo: &mut Memo,
     ) -> Option<Vec<Result<Task>>> {
         let mut prepared = Vec::with_capacity(tasks.size_hint().0.min(CHUNK));
-        while prepared.len() < CHUNK {
+        let mut bytes = 0;
+        while prepared.len() < CHUNK && bytes < CHUNK_BYTES {
             let Some(task) = tasks.next() else { break };
-            prepared.push(self.prepare(task.spec, memo).await);
+            let task = self.prepare(task.spec, memo).await;
+            bytes += task.as_ref().map_or(0, |task| task.args.bytes.len());
+            prepared.push(task);
         }
         (!prepared.is_empty()).then_some(prepared)
     }

@@ -2,6 +2,7 @@
 
 use omniq_model::{State, Timestamp};
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::claim::expired;
 use super::fault::Result;
@@ -10,6 +11,21 @@ use super::pack::{Cell, Pack, ids, numbers, packed};
 use super::plan::Plan;
 use super::tx::Tx;
 use crate::{Due, Moved};
+
+/// Bytes that one call forgets: as much has to be written as is forgotten, and heartbeats wait for that.
+const FORGOTTEN: i64 = 16 << 20;
+
+/// Rows whose bytes together are no more than one call forgets, and one at least; `column` says how many a row has.
+fn within(rows: &[SqliteRow], column: usize) -> Result<&[SqliteRow]> {
+    let mut bytes = 0_i64;
+    for (index, row) in rows.iter().enumerate() {
+        bytes = bytes.saturating_add(row.try_get(column)?);
+        if bytes > FORGOTTEN {
+            return Ok(&rows[..index.max(1)]);
+        }
+    }
+    Ok(rows)
+}
 
 impl Tx<'_> {
     /// See [`TaskStore::promote`](crate::TaskStore::promote).
@@ -80,7 +96,9 @@ impl Tx<'_> {
     /// See [`TaskStore::purge`](crate::TaskStore::purge).
     pub(super) async fn purge(&mut self, max: usize) -> Result<usize> {
         const OVER: &str = "
-            select seq, lane, state from omniq_done where forget <= ?1 order by forget limit ?2";
+            select d.seq, d.lane, d.state,
+                   length(d.result) + coalesce((select length(b.bytes) from omniq_body b where b.seq = d.seq), 0)
+              from omniq_done d where d.forget <= ?1 order by d.forget limit ?2";
         const WINDOWS: &str = "delete from omniq_ukey where until is not null and until <= ?1";
         const COUNTS: &str = "delete from omniq_tally where count = 0";
         let now = self.now.as_millis();
@@ -90,7 +108,7 @@ impl Tx<'_> {
             .fetch_all(&mut *self.conn)
             .await?;
         let mut seqs = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in within(&rows, 3)? {
             seqs.push(row.try_get(0)?);
             self.count(row.try_get(1)?, state(row.try_get(2)?), -1);
         }
@@ -102,15 +120,21 @@ impl Tx<'_> {
 
     /// See [`ResultStore::purge`](crate::ResultStore::purge).
     pub(super) async fn purge_results(&mut self, max: usize) -> Result<usize> {
-        const PURGE: &str = "
-            delete from omniq_result where seq in
-                (select seq from omniq_result where forget <= ?1 order by forget limit ?2)";
-        let done = sqlx::query(PURGE)
+        const OVER: &str = "
+            select seq, length(bytes) from omniq_result where forget <= ?1 order by forget limit ?2";
+        const PURGE: &str =
+            "delete from omniq_result where seq in (select value from json_each(?1))";
+        let rows = sqlx::query(OVER)
             .bind(self.now.as_millis())
             .bind(i64::try_from(max).unwrap_or(i64::MAX))
-            .execute(&mut *self.conn)
+            .fetch_all(&mut *self.conn)
             .await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        let seqs: Vec<i64> =
+            within(&rows, 1)?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        if !seqs.is_empty() {
+            sqlx::query(PURGE).bind(numbers(seqs.iter().copied())).execute(&mut *self.conn).await?;
+        }
+        Ok(seqs.len())
     }
 
     /// See [`ResultStore::put`](crate::ResultStore::put).

@@ -45,7 +45,8 @@ pub trait ResultStore: fmt::Debug + Send + Sync + 'static {
     /// Forgets all results of these tasks, whatever the claim.
     async fn remove(&self, tasks: &[TaskId]) -> Result<()>;
 
-    /// Forgets results whose time is over, at most `max`; returns how many.
+    /// Forgets results whose time is over, at most `max`; returns how many: fewer also where they are large, none only
+    /// when there is none.
     async fn purge(&self, max: usize) -> Result<usize>;
 
     /// Lets go of files and connections.

@@ -429,7 +429,8 @@ pub trait TaskStore: Any + fmt::Debug + Send + Sync {
     /// first one does not) and the instant has come, or is over.
     async fn expire(&self, max: usize) -> Result<Vec<Moved>>;
 
-    /// Forgets ended tasks whose result's time to live is over; returns how many. The id and a unique key that was still
+    /// Forgets ended tasks whose result's time to live is over; returns how many: fewer than `max` also where they are
+    /// large, none only when there is none. The id and a unique key that was still
     /// taken for its window are free again.
     async fn purge(&self, max: usize) -> Result<usize>;
 
