@@ -23,6 +23,8 @@ pub struct Span(pub Duration);
 struct Units {
     names: &'static [(&'static str, u64)],
     shown: usize,
+    /// The most there can be, for people: 2^64 of the smallest unit.
+    most: &'static str,
     forms: &'static str,
 }
 
@@ -47,6 +49,7 @@ const BYTES: Units = Units {
         ("kB", 1000),
     ],
     shown: 5,
+    most: "16777216TiB",
     forms: "write bytes as `65536`, `64KiB`, `1.5GiB` or `64MB`",
 };
 
@@ -60,6 +63,7 @@ const COUNTS: Units = Units {
         ("K", 1000),
     ],
     shown: 4,
+    most: "18446744073709551615",
     forms: "write a number as `10000`, `10_000`, `5e9` or `20G` (k, M, G, T)",
 };
 
@@ -77,6 +81,7 @@ const SPANS: Units = Units {
         ("min", 60_000_000_000),
     ],
     shown: 7,
+    most: "213503d, some 584 years",
     forms: "write a time as `500ms`, `30s`, `1.5s`, `5m`, `2h`, `7d`, or a number of seconds",
 };
 
@@ -89,7 +94,7 @@ impl Units {
         let unit = self.names.iter().find(|(name, _)| *name == unit);
         match (decimal(number), unit) {
             (Some(number), Some((_, size))) => {
-                number.times(*size).ok_or_else(|| format!("it is more than {}", u64::MAX))
+                number.times(*size).ok_or_else(|| format!("it is more than {}", self.most))
             }
             _ => Err(self.forms.to_owned()),
         }
