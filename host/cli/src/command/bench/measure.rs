@@ -196,7 +196,7 @@ impl Bench {
         let rig = Rig::sqlite(folder.path()).await?;
         self.end_without_running(&rig, history).await?;
         self.says("SQLite: drain with a long history");
-        let worker = rig.warm_worker().await?;
+        let worker = rig.warm_worker_without_keeper().await?;
         let rate = drained_often(&rig, &worker, self.sizes.few).await?;
         worker.stop(Duration::ZERO).await;
         let row = Row::new(format!("SQLite: drain, {history} in history"), rate, Unit::Rate);

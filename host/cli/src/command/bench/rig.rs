@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use omniq::config::{Config, Sources};
-use omniq::worker::WorkerHandle;
+use omniq::worker::{WorkerHandle, WorkerOptions};
 use omniq::{NewTask, Queue, QueueBuilder};
 use omniq_model::{Lane, Module};
 use omniq_store::Interest;
@@ -75,6 +75,16 @@ impl Rig {
     /// The same, with the component compiled and loaded.
     pub async fn warm_worker(&self) -> Result<WorkerHandle> {
         let worker = self.worker().await?;
+        self.queue.task("bench", "nothing").await?.result::<()>().await?;
+        Ok(worker)
+    }
+
+    /// The same for a queue whose history was made without a log: one that does not look after the log, since putting
+    /// millions of missing events into it would be measured too.
+    pub async fn warm_worker_without_keeper(&self) -> Result<WorkerHandle> {
+        let batch = self.claim_batch();
+        let options = WorkerOptions { keeper: false, batch, ..WorkerOptions::default() };
+        let worker = self.queue.worker().options(options).start().await?;
         self.queue.task("bench", "nothing").await?.result::<()>().await?;
         Ok(worker)
     }
