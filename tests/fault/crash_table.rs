@@ -67,7 +67,7 @@ fn worker(point: &str) {
 #[track_caller]
 fn heir(point: &str) {
     let place = place();
-    let batches = [Batch::new("slow", "rest", ["[1500]"; 4])];
+    let batches = [Batch::new("slow", "rest", ["[4000]"; 4])];
     batches[0].enqueue(&place);
     let mut dead = place.start("dead worker", ["worker"]);
     let judge = Judge::new(&place);
@@ -240,7 +240,7 @@ fn a_retry_by_hand_is_repeated() {
 #[test]
 fn killed_while_a_guest_runs() {
     let place = place();
-    let batches = [Batch::new("slow", "rest", ["[1000]"; 4])];
+    let batches = [Batch::new("slow", "rest", ["[4000]"; 4])];
     batches[0].enqueue(&place);
     let mut dead = place.start("dead worker", ["worker"]);
     let judge = Judge::new(&place);

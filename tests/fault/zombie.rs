@@ -9,7 +9,7 @@ use crate::support::process::{PATIENCE, Process, until};
 use crate::support::story::{self, Batch};
 
 /// A sleep of the guest, longer than it takes to stop its worker, in milliseconds.
-const REST: u64 = 1500;
+const REST: u64 = 4000;
 
 #[test]
 fn the_end_of_a_worker_that_stood_still_is_stale() {
