@@ -239,7 +239,9 @@ impl Error {
         match self {
             Self::Store(failure) => matches!(
                 failure.error.kind(),
-                omniq_store::ErrorKind::Unavailable | omniq_store::ErrorKind::Full
+                omniq_store::ErrorKind::Unavailable
+                    | omniq_store::ErrorKind::NotApplied
+                    | omniq_store::ErrorKind::Full
             ),
             Self::WaitTimeout { .. } => true,
             _ => false,

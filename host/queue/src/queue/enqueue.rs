@@ -262,7 +262,8 @@ async fn hand_over(store: &dyn TaskStore, tasks: Vec<Task>) -> omniq_store::Resu
     failpoint::hit("enqueue.before");
     for pause in PAUSES {
         match store.enqueue(tasks.clone()).await {
-            Err(error) if error.kind() == omniq_store::ErrorKind::Unavailable => {
+            // One that rests says itself when to come back: the caller is not to wait for that.
+            Err(error) if error.kind().is_passing() && error.retry_after().is_none() => {
                 tracing::warn!(error = %error, tasks = tasks.len(), "the task store did not answer, trying again");
                 tokio::time::sleep(pause).await;
             }
