@@ -9,7 +9,11 @@ pub mod clock;
 pub mod core;
 mod error;
 pub mod failpoint;
+#[cfg(any(feature = "nats", feature = "object"))]
+pub mod log;
 pub mod memory;
+#[cfg(feature = "object")]
+pub mod object;
 mod open;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -26,7 +26,8 @@ impl Edges {
         self.0.remove(&parent).unwrap_or_default().into_values()
     }
 
-    #[cfg(test)]
+    /// All of them, in no order: who is waited for, by whom and at which place that stands.
+    #[cfg(any(test, feature = "nats", feature = "object"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ix, u64, Ix)> + '_ {
         let children = |(parent, children): (&Ix, &BTreeMap<u64, Ix>)| {
             let parent = *parent;

@@ -62,6 +62,20 @@ impl Keys {
         }
     }
 
+    /// All that are taken, in no order: whose, which, by what task and until when.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    pub(super) fn holders(&self) -> impl Iterator<Item = (&Name, &str, Ix, Option<Timestamp>)> {
+        self.0.iter().flat_map(|(tenant, keys)| {
+            keys.iter().map(move |(key, holder)| (tenant, key.as_str(), holder.task, holder.until))
+        })
+    }
+
+    /// Takes a key as an image says.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    pub(super) fn restore(&mut self, tenant: Name, key: String, task: Ix, until: Option<Timestamp>) {
+        self.0.entry(tenant).or_default().insert(key, Holder { task, until });
+    }
+
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Name, &str, Ix)> {
         self.0.iter().flat_map(|(tenant, keys)| {

@@ -13,6 +13,8 @@ mod control;
 mod edges;
 mod enqueue;
 mod finish;
+#[cfg(any(feature = "nats", feature = "object"))]
+mod image;
 mod index;
 mod keys;
 mod lanes;
@@ -24,6 +26,9 @@ mod time;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(any(feature = "nats", feature = "object"))]
+pub use self::image::Image;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -52,6 +52,22 @@ impl Schedules {
         self.put(next).is_some()
     }
 
+    /// All of them, by name, and the latest version of any.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    pub(super) fn all(&self) -> (impl Iterator<Item = &Schedule>, u64) {
+        (self.all.values(), self.version)
+    }
+
+    /// Takes schedules as an image says.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    pub(super) fn restore(&mut self, schedules: Vec<Schedule>, version: u64) {
+        for schedule in schedules {
+            self.due.extend(due(&schedule));
+            self.all.insert((schedule.tenant.clone(), schedule.name.clone()), schedule);
+        }
+        self.version = version;
+    }
+
     #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
         self.due == self.all.values().filter_map(due).collect()

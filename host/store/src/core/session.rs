@@ -101,6 +101,21 @@ impl Sessions {
         }
     }
 
+    /// Until when each lives, by its id.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    pub(super) fn expiries(&self) -> Vec<(SessionId, Timestamp)> {
+        let mut all: Vec<_> = self.all.iter().map(|(id, held)| (*id, held.expires)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Takes a session as an image says.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    pub(super) fn restore(&mut self, id: SessionId, expires: Timestamp) {
+        self.all.insert(id, Holding { expires, ..Holding::default() });
+        self.by_expiry.insert((expires, id));
+    }
+
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionId, &Holding)> {
         self.all.iter()

@@ -15,7 +15,7 @@ use crate::{Info, Moved};
 pub(super) struct Ix(u32);
 
 /// One task. Smaller than [`Head`]: there may be millions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
     // What most calls need stands here once more: a look into the task itself costs a cache miss or two.
     pub id: TaskId,
@@ -136,7 +136,8 @@ impl Slots {
         slot
     }
 
-    #[cfg(test)]
+    /// All of them, in no order.
+    #[cfg(any(test, feature = "nats", feature = "object"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ix, &Slot)> {
         self.slots.iter().enumerate().filter_map(|(ix, slot)| Some((Ix(ix as u32), slot.as_ref()?)))
     }

@@ -1,0 +1,108 @@
+//! What a command of a log gives when it is applied.
+
+use omniq_model::Timestamp;
+
+use super::Command;
+use crate::core::Core;
+use crate::{Beat, Due, Enqueued, Error, Finished, Fired, Lease, Moved, Outcome, Session};
+
+/// The answer to a [`Command`].
+#[derive(Debug)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// For each task what became of it.
+    Enqueued(Vec<Enqueued>),
+    /// The session.
+    Session(Session),
+    /// What was leased.
+    Leases(Vec<Lease>),
+    /// Whether the session lives.
+    Beat(Beat),
+    /// For each end what became of it.
+    Finished(Vec<Finished>),
+    /// Which tasks moved.
+    Moved(Vec<Moved>),
+    /// What a bulk call did.
+    Outcome(Outcome),
+    /// What became ready, and when the next will.
+    Due(Due),
+    /// How many.
+    Count(usize),
+    /// The new versions.
+    Versions(Vec<Option<u64>>),
+    /// For each whether it was there.
+    Flags(Vec<bool>),
+    /// For each firing what became of it.
+    Fired(Vec<Fired>),
+}
+
+impl Command {
+    /// Makes the call to the state machine, at `now`.
+    pub fn apply(self, core: &mut Core, now: Timestamp) -> Answer {
+        match self {
+            Self::Enqueue(tasks) => Answer::Enqueued(core.enqueue(now, tasks)),
+            Self::OpenSession(id, lease) => Answer::Session(core.open_session(now, id, lease)),
+            Self::CloseSession(session) => Answer::Moved(core.close_session(now, &session)),
+            Self::Claim(session, wants) => Answer::Leases(core.claim(now, &session, &wants)),
+            Self::Heartbeat(session, held) => Answer::Beat(core.heartbeat(now, &session, held)),
+            Self::Reconcile(session, held) => Answer::Moved(core.reconcile(now, &session, &held)),
+            Self::Finish(ends) => Answer::Finished(core.finish(now, ends)),
+            Self::Cancel(select) => Answer::Outcome(core.cancel(now, &select)),
+            Self::Retry(select) => Answer::Outcome(core.retry(now, &select)),
+            Self::Remove(select) => Answer::Outcome(core.remove(&select)),
+            Self::Pause(lane, paused) => {
+                core.pause(&lane, paused);
+                Answer::Done
+            }
+            Self::Promote(max) => Answer::Due(core.promote(now, max)),
+            Self::Reclaim(max) => Answer::Moved(core.reclaim(now, max)),
+            Self::Expire(max) => Answer::Moved(core.expire(now, max)),
+            Self::Purge(max) => Answer::Count(core.purge(now, max)),
+            Self::PutSchedules(schedules) => Answer::Versions(core.put_schedules(schedules)),
+            Self::RemoveSchedules(names) => Answer::Flags(core.remove_schedules(&names)),
+            Self::Fire(fires) => Answer::Fired(core.fire(now, fires)),
+        }
+    }
+}
+
+/// Takes the answer of a command out, which has only one form for each.
+macro_rules! answers {
+    ($($variant:ident => $ty:ty,)+) => {
+        $(impl TryFrom<Answer> for $ty {
+            type Error = Error;
+
+            fn try_from(answer: Answer) -> Result<Self, Error> {
+                match answer {
+                    Answer::$variant(value) => Ok(value),
+                    other => Err(Error::unavailable(
+                        "the log", "give the answer", format!("it is another one: {other:?}"),
+                    )),
+                }
+            }
+        })+
+    };
+}
+
+answers! {
+    Enqueued => Vec<Enqueued>,
+    Session => Session,
+    Leases => Vec<Lease>,
+    Beat => Beat,
+    Finished => Vec<Finished>,
+    Moved => Vec<Moved>,
+    Outcome => Outcome,
+    Due => Due,
+    Count => usize,
+    Versions => Vec<Option<u64>>,
+    Flags => Vec<bool>,
+    Fired => Vec<Fired>,
+}
+
+impl TryFrom<Answer> for () {
+    type Error = Error;
+
+    fn try_from(_: Answer) -> Result<Self, Error> {
+        Ok(())
+    }
+}

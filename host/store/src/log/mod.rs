@@ -1,0 +1,13 @@
+//! What backends share that keep a log of commands and let [`Core`](crate::core::Core) work it off: how commands and the
+//! image of the state machine are written down, and how a command is applied.
+//!
+//! A log holds commands, never their outcomes: the state machine is deterministic, so whoever applies the same commands at
+//! the same instants in the same order has the same store. Where the log is, who may append to it and what makes it
+//! durable is the backend's.
+
+mod answer;
+mod command;
+pub mod wire;
+
+pub use answer::Answer;
+pub use command::Command;
