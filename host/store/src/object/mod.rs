@@ -1,0 +1,13 @@
+//! Files and object stores: everything in a folder, or under a prefix of a bucket, without any server but the bucket's.
+//!
+//! What is kept where under the root: `tasks/` is the log of commands and the images of the state machine, `results/`,
+//! `modules/` and `events/` are objects of their own. `docs/files.md` says how it works.
+
+mod config;
+mod modules;
+mod objects;
+mod results;
+
+pub use config::{Root, open};
+pub use modules::ObjectModules;
+pub use results::ObjectResults;

@@ -1,0 +1,316 @@
+//! Objects by name: what results, modules and events need of an object store, each call with a deadline and our errors.
+//!
+//! The one primitive all stores share is that a name is created once: of two who create it, one is told that it is there.
+//! Names are made here of parts that are safe on every file system and in every bucket, so that no name that people give
+//! leads out of its folder.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
+
+use super::Root;
+use crate::{BoxError, Error, Result};
+
+/// The backend's name in errors.
+pub(super) const NAME: &str = "object";
+/// Requests that one call has under way at once.
+pub(super) const WIDTH: usize = 16;
+
+/// How long a request may take, and what each mebibyte adds to that.
+const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE_PER_MIB: Duration = Duration::from_secs(2);
+
+/// The objects under a root.
+#[derive(Debug, Clone)]
+pub(super) struct Objects {
+    pub(super) root: Root,
+}
+
+/// One object of a listing: its name under the root.
+pub(super) type Name = String;
+
+impl Objects {
+    pub(super) fn new(root: Root) -> Self {
+        Self { root }
+    }
+
+    /// Creates an object; `false`: one is there, and stays as it is.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        action: &'static str,
+    ) -> Result<bool> {
+        self.put(name, bytes, PutMode::Create, action).await
+    }
+
+    /// Writes an object whose bytes are the same whoever writes it.
+    pub(super) async fn replace(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        action: &'static str,
+    ) -> Result<()> {
+        self.put(name, bytes, PutMode::Overwrite, action).await.map(drop)
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        mode: PutMode,
+        action: &'static str,
+    ) -> Result<bool> {
+        let (path, size) = (self.root.path(name), bytes.len());
+        let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), mode.into());
+        match within(size, put).await {
+            Ok(_) => Ok(true),
+            Err(Failed::Said(object_store::Error::AlreadyExists { .. })) => Ok(false),
+            Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    /// The whole of an object, if it is there.
+    pub(super) async fn get(&self, name: &str, action: &'static str) -> Result<Option<Bytes>> {
+        self.read(name, GetOptions::default(), action).await
+    }
+
+    /// The first `len` bytes of an object, or all it has.
+    pub(super) async fn head(
+        &self,
+        name: &str,
+        len: u64,
+        action: &'static str,
+    ) -> Result<Option<Bytes>> {
+        self.read(name, GetOptions::default().with_range(Some(0..len)), action).await
+    }
+
+    async fn read(
+        &self,
+        name: &str,
+        options: GetOptions,
+        action: &'static str,
+    ) -> Result<Option<Bytes>> {
+        let path = self.root.path(name);
+        let opened = match within(0, self.root.objects.get_opts(&path, options)).await {
+            Ok(opened) => opened,
+            Err(Failed::Said(object_store::Error::NotFound { .. })) => return Ok(None),
+            Err(failed) => return Err(self.error(failed, action)),
+        };
+        let size = usize::try_from(opened.range.end - opened.range.start).unwrap_or(usize::MAX);
+        match within(size, opened.bytes()).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Failed::Said(object_store::Error::NotFound { .. })) => Ok(None),
+            Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    /// Deletes an object; one that is not there is as good as deleted.
+    pub(super) async fn delete(&self, name: &str, action: &'static str) -> Result<()> {
+        match within(0, self.root.objects.delete(&self.root.path(name))).await {
+            Ok(()) | Err(Failed::Said(object_store::Error::NotFound { .. })) => Ok(()),
+            Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    /// Deletes several, a few at a time.
+    pub(super) async fn delete_all(
+        &self,
+        names: impl IntoIterator<Item = Name>,
+        action: &'static str,
+    ) -> Result<()> {
+        let deletes = names.into_iter().map(|name| async move { self.delete(&name, action).await });
+        let mut deletes = stream::iter(deletes).buffer_unordered(WIDTH);
+        while let Some(deleted) = deletes.next().await {
+            deleted?;
+        }
+        Ok(())
+    }
+
+    /// The names of all objects in a folder and the folders below it, sorted.
+    pub(super) async fn list(&self, folder: &str, action: &'static str) -> Result<Vec<Name>> {
+        let listed = self.list_sized(folder, action).await?;
+        Ok(listed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The same, each with its size in bytes.
+    pub(super) async fn list_sized(
+        &self,
+        folder: &str,
+        action: &'static str,
+    ) -> Result<Vec<(Name, u64)>> {
+        let folder = self.root.path(folder);
+        let mut found: BoxStream<'_, _> = self.root.objects.list(Some(&folder));
+        let mut names = Vec::new();
+        loop {
+            let next = async { found.next().await.transpose() };
+            match within(0, next).await {
+                Ok(Some(object)) => names.extend(self.name_of(&object.location).zip(Some(object.size))),
+                Ok(None) => break,
+                // A file that went away while its folder was read.
+                Err(Failed::Said(object_store::Error::NotFound { .. })) => {}
+                Err(failed) => return Err(self.error(failed, action)),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The names of the folders in a folder, sorted, without what is above them.
+    pub(super) async fn folders(&self, folder: &str, action: &'static str) -> Result<Vec<String>> {
+        let folder = self.root.path(folder);
+        match within(0, self.root.objects.list_with_delimiter(Some(&folder))).await {
+            Ok(found) => {
+                let last = |path: &Path| path.parts().last().map(|part| part.as_ref().to_owned());
+                let mut names: Vec<_> = found.common_prefixes.iter().filter_map(last).collect();
+                names.sort_unstable();
+                Ok(names)
+            }
+            Err(Failed::Said(object_store::Error::NotFound { .. })) => Ok(Vec::new()),
+            Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    /// What a path is called under the root.
+    fn name_of(&self, path: &Path) -> Option<Name> {
+        let parts: Vec<_> = path.prefix_match(&self.root.prefix)?.collect();
+        Some(parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>().join("/"))
+    }
+
+    fn error(&self, failed: Failed, action: &'static str) -> Error {
+        error(&self.root.shown, failed, action)
+    }
+}
+
+/// Why a request gave nothing.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The store, or the way to it, said so.
+    Said(object_store::Error),
+    /// It took too long.
+    Late(Duration),
+}
+
+/// Awaits a request that moves `size` bytes, for as long as it may take.
+pub(super) async fn within<T>(
+    size: usize,
+    request: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, Failed> {
+    let mebibytes = u32::try_from(size >> 20).unwrap_or(u32::MAX);
+    let deadline = DEADLINE.saturating_add(DEADLINE_PER_MIB.saturating_mul(mebibytes));
+    match tokio::time::timeout(deadline, request).await {
+        Ok(answer) => answer.map_err(Failed::Said),
+        Err(_) => Err(Failed::Late(deadline)),
+    }
+}
+
+/// What a failed request means for the caller. `shown` is the place, without anything secret.
+pub(super) fn error(shown: &str, failed: Failed, action: &'static str) -> Error {
+    use object_store::Error as Said;
+    let said = match failed {
+        Failed::Late(deadline) => {
+            let reason = format!("{shown} did not answer within {} s", deadline.as_secs());
+            return Error::unavailable(NAME, action, reason);
+        }
+        Failed::Said(said) => said,
+    };
+    if let Some(reason) = full(&said) {
+        return Error::Full { place: shown.to_owned(), reason };
+    }
+    let next = match &said {
+        Said::PermissionDenied { .. } => "give its credentials the right to",
+        Said::Unauthenticated { .. } => "check the credentials, which were refused",
+        Said::NotSupported { .. } | Said::NotImplemented { .. } => {
+            "this kind of place cannot do that"
+        }
+        _ => return Error::unavailable(NAME, action, said),
+    };
+    Error::Config(format!("{shown}: could not {action}; {next}"))
+}
+
+/// How it shows that there is no room left, if that is what an error says.
+fn full(error: &object_store::Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(kind, Some(StorageFull | QuotaExceeded)) {
+            return Some(error.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// A record that cannot be read.
+pub(super) fn corrupt(root: &Root, name: &str, reason: impl Into<BoxError>) -> Error {
+    let place = format!("`{name}` in {}", root.shown);
+    Error::Corrupt { place, reason: reason.into().to_string() }
+}
+
+/// Ten random bytes, for names that nobody else makes.
+pub(super) fn random() -> Result<[u8; 10]> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::unavailable(NAME, "make a name of its own", error.to_string()))?;
+    Ok(bytes)
+}
+
+/// The longest part of a name, in bytes: file systems take 255, and staged files have a suffix.
+const PART: usize = 200;
+
+/// A name that people gave as one part of an object's name: two names never give the same part, also where upper and
+/// lower case are the same.
+pub(super) fn part(name: &str) -> String {
+    let mut part = String::with_capacity(name.len());
+    for (index, byte) in name.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => part.push(char::from(byte)),
+            b'.' if index > 0 => part.push('.'), // none is `.`, `..` or hidden
+            _ => part.push_str(&format!("!{byte:02x}")),
+        }
+    }
+    if part.len() > PART {
+        part.truncate(PART - 66);
+        part.push_str("!!");
+        part.push_str(&blake3::hash(name.as_bytes()).to_hex());
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_people_are_one_bounded_part_each() {
+        let long = "N".repeat(128);
+        let other = format!("{}M", &long[1..]);
+        let names =
+            ["a", "A", "a/b", "a.b", ".", "..", "...", "a@1:2+x", "!41", "a!2fb", &long, &other];
+        let mut parts: Vec<_> = names.iter().map(|name| part(name)).collect();
+        for part in &parts {
+            assert!(part.len() <= PART && !part.starts_with('.') && !part.contains('/'), "{part}");
+            assert_eq!(Path::parse(part).unwrap().as_ref(), part);
+            assert_eq!(Path::from(part.as_str()).as_ref(), part, "nothing is escaped once more");
+            assert_eq!(*part, part.to_lowercase());
+        }
+        parts.sort_unstable();
+        parts.dedup();
+        assert_eq!(parts.len(), names.len());
+        assert_eq!(part("resize@1.2.0"), "resize!401.2.0");
+    }
+
+    #[test]
+    fn a_full_disk_is_known_behind_other_errors() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let said = object_store::Error::Generic { store: "local", source: Box::new(full) };
+        let error = error("file:/x", Failed::Said(said), "keep results");
+        assert_eq!(error.kind(), crate::ErrorKind::Full);
+        assert!(error.to_string().starts_with("file:/x is full"), "{error}");
+    }
+}
