@@ -31,6 +31,28 @@ pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     bytes
 }
 
+/// How long the stored form of a record is, without making it.
+pub fn encoded_len<T: Serialize>(record: &T) -> usize {
+    let mut count = Count(0);
+    ciborium::into_writer(record, &mut count)
+        .expect("records have no value that CBOR cannot hold, and counting never fails");
+    count.0
+}
+
+/// Takes everything and keeps only how much it was.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads a record; `what` names it in the error.
 ///
 /// # Errors

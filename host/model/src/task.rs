@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::id::{Name, SessionId, TaskId, Token};
 use crate::payload::Payload;
 use crate::policy::{Retry, Unique};
-use crate::record::{DecodeError, decode, encode, numbered, record};
+use crate::record::{DecodeError, decode, encode, encoded_len, numbered, record};
 use crate::result::{TaskError, TaskResult};
 use crate::state::State;
 use crate::time::{Span, Timestamp};
@@ -201,6 +201,11 @@ impl Task {
         encode(self)
     }
 
+    /// How many bytes the stored form has, without making it.
+    pub fn encoded_len(&self) -> usize {
+        encoded_len(self)
+    }
+
     /// Reads the stored form.
     ///
     /// # Errors
@@ -268,6 +273,7 @@ mod tests {
         let mut task = Task::new(id, module, "add", Payload::cbor([0xa0]));
         let bytes = task.encode();
         assert!(bytes.len() < 128, "{}", bytes.len());
+        assert_eq!(task.encoded_len(), bytes.len());
         assert_eq!(Task::decode(&bytes).unwrap(), task);
         task.after = vec![id];
         task.labels.insert("customer".into(), "acme".into());

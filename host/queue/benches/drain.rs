@@ -317,7 +317,7 @@ async fn store_alone(url: &str, count: u64) -> f64 {
     let began = Instant::now();
     let mut done = 0;
     while done < count {
-        let want = Want { lane: Lane::default(), max: 500, nonce: done };
+        let want = Want::new(Lane::default(), 500, done);
         let leases = tasks.claim(&session, &[want]).await.expect("claims");
         done += leases.len() as u64;
         let ends = leases.iter().map(|lease| End {

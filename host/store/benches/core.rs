@@ -67,7 +67,7 @@ impl Bench {
 
     fn claim(&mut self, max: usize) -> Vec<Lease> {
         self.nonce += 1;
-        let want = Want { lane: Lane::default(), max, nonce: self.nonce };
+        let want = Want::new(Lane::default(), max, self.nonce);
         let leases = self.core.claim(NOW, &self.session, &[want]);
         assert_eq!(leases.len(), max);
         leases

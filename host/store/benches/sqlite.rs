@@ -242,7 +242,7 @@ impl Bench {
     }
 
     async fn live(&self, batch: usize) {
-        let want = Want { lane: Lane::default(), max: batch, nonce: 7 };
+        let want = Want::new(Lane::default(), batch, 7);
         let leases = self.store.claim(&self.session, &[want]).await.expect("they are leased");
         assert_eq!(leases.len(), batch, "there are enough");
         let end = |lease: Lease| End {

@@ -51,7 +51,7 @@ async fn claim(store: &SqliteTasks, max: usize) -> Vec<Lease> {
     let lease = Duration::from_secs(3600);
     let id = SessionId::new(1);
     let session = store.open_session(id, &WorkerInfo::default(), lease).await.unwrap();
-    store.claim(&session, &[Want { lane: Lane::default(), max, nonce: 7 }]).await.unwrap()
+    store.claim(&session, &[Want::new(Lane::default(), max, 7)]).await.unwrap()
 }
 
 async fn finish(store: &SqliteTasks, leases: Vec<Lease>, result: &TaskResult) -> Vec<Finished> {

@@ -94,7 +94,7 @@ async fn work(store: &SqliteTasks) {
     store.enqueue(tasks.clone()).await.unwrap();
     store.enqueue(tasks.clone()).await.unwrap();
     store.expire(10).await.unwrap();
-    let want = Want { lane: Lane::default(), max: 14, nonce: 7 };
+    let want = Want::new(Lane::default(), 14, 7);
     let leases = store.claim(&session, &[want]).await.unwrap();
     assert_eq!(leases.len(), 14);
     store.cancel(&by_id(leases[4].id)).await.unwrap();

@@ -65,7 +65,7 @@ async fn session(store: &SqliteTasks, id: u64) -> Session {
 }
 
 async fn claim(store: &SqliteTasks, session: &Session, max: usize) -> Vec<Lease> {
-    store.claim(session, &[Want { lane: Lane::default(), max, nonce: 7 }]).await.unwrap()
+    store.claim(session, &[Want::new(Lane::default(), max, 7)]).await.unwrap()
 }
 
 fn ends(leases: &[Lease]) -> Vec<End> {

@@ -77,10 +77,8 @@ impl Lanes {
             return Vec::new();
         }
         let (each, more) = (room / count, room % count);
-        let wants = self.known.iter().take(count).enumerate().map(|(index, lane)| Want {
-            lane: lane.clone(),
-            max: each + usize::from(index < more),
-            nonce: nonce(),
+        let wants = self.known.iter().take(count).enumerate().map(|(index, lane)| {
+            Want::new(lane.clone(), each + usize::from(index < more), nonce())
         });
         let wants = wants.collect();
         self.known.rotate_left(count);

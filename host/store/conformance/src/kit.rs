@@ -170,7 +170,7 @@ impl Kit {
 
     /// A wish for up to `max` tasks of the default lane.
     pub fn want(&self, max: usize) -> Want {
-        Want { lane: Lane::default(), max, nonce: self.fresh() }
+        Want::new(Lane::default(), max, self.fresh())
     }
 
     /// Claims up to `max` tasks of the default lane.

@@ -223,8 +223,7 @@ impl Client {
     async fn claim(&mut self) {
         let session = self.session().await;
         let lanes = [lane("acme", "media"), Default::default()];
-        let wants =
-            lanes.map(|lane| Want { lane, max: 1 + self.rolls.below(4), nonce: self.kit.fresh() });
+        let wants = lanes.map(|lane| Want::new(lane, 1 + self.rolls.below(4), self.kit.fresh()));
         let call = self.begin();
         let Some(leases) = answered(self.kit.store.claim(&session, &wants).await) else { return };
         let session = Some(session.id);
@@ -459,7 +458,7 @@ async fn drain(kit: &Kit, recorder: &Recorder, client: u32) {
         kit.store.heartbeat(&session, Held::default()).await.unwrap();
         sweep(kit, recorder, client).await;
         let lanes = [Default::default(), lane("acme", "media")];
-        let wants = lanes.map(|lane| Want { lane, max: 50, nonce: kit.fresh() });
+        let wants = lanes.map(|lane| Want::new(lane, 50, kit.fresh()));
         let call = recorder.begin(client, kit.now());
         let leases = kit.store.claim(&session, &wants).await.unwrap();
         recorder.end(

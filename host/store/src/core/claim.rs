@@ -29,7 +29,7 @@ impl Core {
         leases: &mut Vec<Lease>,
     ) {
         let Some(lane) = self.lanes.find(&want.lane) else { return };
-        let mut left = want.max;
+        let (mut left, mut bytes) = (want.max, 0_usize);
         while left > 0
             && let Some(ix) = self.lanes.first_ready(lane)
         {
@@ -37,6 +37,12 @@ impl Core {
                 // Each task goes this way once, so that it is paid for by its enqueue.
                 self.end_without(now, ix, State::Expired, expired());
             } else {
+                if want.bytes < usize::MAX {
+                    bytes = bytes.saturating_add(self.slots[ix].task.encoded_len());
+                    if left < want.max && bytes > want.bytes {
+                        break;
+                    }
+                }
                 leases.push(self.lease(now, session, ix, want.nonce));
                 left -= 1;
             }

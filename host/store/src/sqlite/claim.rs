@@ -1,6 +1,6 @@
 //! How ready tasks are leased.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use omniq_model::{
     DecodeError, Kind, Lane, SessionId, State, Task, TaskError, TaskId, Timestamp, Token,
@@ -62,7 +62,10 @@ struct Candidate {
     /// Its time to live is over.
     over: bool,
     keyed: bool,
-    bytes: Vec<u8>,
+    /// The length of its body.
+    size: usize,
+    /// Its body, unless that is larger than asked for.
+    bytes: Option<Vec<u8>>,
 }
 
 impl Candidate {
@@ -78,7 +81,8 @@ impl Candidate {
             over: fence & 2 != 0,
             keyed: fence & 1 != 0,
             created: row.try_get(4)?,
-            bytes: row.try_get(5)?,
+            size: usize::try_from(row.try_get::<i64, _>(5)?).unwrap_or(usize::MAX),
+            bytes: row.try_get(6)?,
         })
     }
 }
@@ -92,7 +96,13 @@ struct Taken {
 }
 
 impl Taken {
-    fn lease(&mut self, task: Candidate, holder: SessionId, nonce: u64) -> RawLease {
+    fn lease(
+        &mut self,
+        task: Candidate,
+        bytes: Vec<u8>,
+        holder: SessionId,
+        nonce: u64,
+    ) -> RawLease {
         self.rows.push((task.seq, nonce.cast_signed(), session(holder)));
         if task.keyed {
             self.keyed.push(task.seq);
@@ -103,13 +113,65 @@ impl Taken {
             attempt: small(task.attempt.saturating_add(1)),
             crashes: small(task.crashes),
             created: Timestamp::from_millis(task.created),
-            bytes: task.bytes,
+            bytes,
         }
     }
 }
 
-/// Of which caller's claim, for whom, under which nonce.
-type Place = (usize, SessionId, u64);
+/// A want, and what it was given so far.
+struct Place {
+    /// Of which caller's claim.
+    index: usize,
+    session: SessionId,
+    nonce: u64,
+    /// Tasks it may still be given.
+    left: usize,
+    /// Bytes it may still be given.
+    bytes: usize,
+    is_first: bool,
+}
+
+impl Place {
+    fn new(index: usize, session: SessionId, want: &Want) -> Self {
+        let Want { max, bytes, nonce, .. } = *want;
+        Self { index, session, nonce, left: max, bytes, is_first: true }
+    }
+
+    /// Whether it is given a task of that size; it takes it then.
+    fn takes(&mut self, size: usize) -> bool {
+        if self.left == 0 || !self.is_first && size > self.bytes {
+            self.left = 0;
+            return false;
+        }
+        self.left -= 1;
+        self.bytes = self.bytes.saturating_sub(size);
+        self.is_first = false;
+        true
+    }
+}
+
+/// What is left to give to the wants of one lane.
+struct Places(VecDeque<Place>);
+
+impl Places {
+    /// Tasks.
+    fn left(&self) -> usize {
+        self.0.iter().fold(0, |sum, place| sum.saturating_add(place.left))
+    }
+
+    /// Bytes.
+    fn bytes(&self) -> usize {
+        self.0.iter().fold(0, |sum, place| sum.saturating_add(place.bytes))
+    }
+
+    /// The want that is given a task of that size.
+    fn next(&mut self, size: usize) -> Option<&Place> {
+        while !self.0.front_mut()?.takes(size) {
+            self.0.pop_front();
+        }
+        self.0.front()
+    }
+}
 
 impl Tx<'_> {
     /// See [`TaskStore::claim`](crate::TaskStore::claim); several callers' claims in turn.
@@ -117,15 +179,14 @@ impl Tx<'_> {
         let alive = self.alive(claims.iter().map(|claim| claim.session)).await?;
         let mut answers: Vec<Vec<RawLease>> = claims.iter().map(|_| Vec::new()).collect();
         let wants = claims.iter().enumerate().flat_map(|(index, claim)| {
-            let place = move |want: &Want| (index, claim.session, want.nonce);
-            claim.wants.iter().map(move |want| (place(want), want))
+            claim.wants.iter().map(move |want| (Place::new(index, claim.session, want), want))
         });
-        let mut wants = wants.filter(|((_, id, _), _)| alive.contains(id)).peekable();
+        let mut wants = wants.filter(|(place, _)| alive.contains(&place.session)).peekable();
         // Neighbours that want the same lane are served by one statement.
         while let Some((place, want)) = wants.next() {
-            let mut places = vec![(place, want.max)];
-            while let Some((place, next)) = wants.next_if(|(_, next)| next.lane == want.lane) {
-                places.push((place, next.max));
+            let mut places = Places(VecDeque::from([place]));
+            while let Some((place, _)) = wants.next_if(|(_, next)| next.lane == want.lane) {
+                places.0.push_back(place);
             }
             self.claim_lane(&want.lane, places, &mut answers).await?;
         }
@@ -152,18 +213,15 @@ impl Tx<'_> {
     async fn claim_lane(
         &mut self,
         lane: &Lane,
-        places: Vec<(Place, usize)>,
+        mut places: Places,
         answers: &mut [Vec<RawLease>],
     ) -> Result<()> {
         let Some(lane) = self.names.find_lane(self.conn, lane).await? else { return Ok(()) };
-        let mut left: usize = places.iter().fold(0, |sum, (_, max)| sum.saturating_add(*max));
-        let mut places =
-            places.into_iter().flat_map(|(place, max)| std::iter::repeat_n(place, max));
-        while left > 0 {
-            let size = left.min(1000); // so that a claim for everything does not hold everything in memory twice
-            let ready = self.ready(lane, size).await?;
+        while places.left() > 0 {
+            let size = places.left().min(1000); // so that a claim for everything does not hold everything in memory twice
+            let ready = self.ready(lane, size, places.bytes() / size).await?;
             let full = ready.len() == size;
-            let expired = self.take(lane, ready, &mut places, &mut left, answers).await?;
+            let expired = self.take(lane, ready, &mut places, answers).await?;
             if !full && !expired {
                 break;
             }
@@ -171,11 +229,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    async fn ready(&mut self, lane: i64, max: usize) -> Result<Vec<Candidate>> {
+    /// The tasks whose turn is next, with those bodies that have at most `inline` bytes: others may be too many to read
+    /// before it is known which are leased.
+    async fn ready(&mut self, lane: i64, max: usize, inline: usize) -> Result<Vec<Candidate>> {
         // Each column of each row is copied on its way here, so that small numbers share one.
         const READY: &str = "
             select t.seq, t.id, (t.crashes << 32) | t.attempt,
-                   (t.fence << 2) | ((t.attempt = 0 and ifnull(t.expires <= ?3, 0)) << 1) | (t.flags & 1), t.created, b.bytes
+                   (t.fence << 2) | ((t.attempt = 0 and ifnull(t.expires <= ?3, 0)) << 1) | (t.flags & 1), t.created,
+                   length(b.bytes), case when length(b.bytes) <= ?4 then b.bytes end
               from omniq_task t cross join omniq_body b on b.seq = t.seq
              where t.state = 2 and t.lane = ?1
                and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
@@ -184,9 +245,15 @@ impl Tx<'_> {
             .bind(lane)
             .bind(i64::try_from(max).unwrap_or(i64::MAX))
             .bind(self.now.as_millis())
+            .bind(i64::try_from(inline).unwrap_or(i64::MAX))
             .fetch_all(&mut *self.conn)
             .await?;
         rows.iter().map(Candidate::read).collect()
+    }
+
+    async fn large_body(&mut self, seq: i64) -> Result<Vec<u8>> {
+        const BODY: &str = "select bytes from omniq_body where seq = ?1";
+        Ok(sqlx::query_scalar(BODY).bind(seq).fetch_one(&mut *self.conn).await?)
     }
 
     /// Leases these in their order; tells whether some were past their time to live, which ends the walk when that may
@@ -195,8 +262,7 @@ impl Tx<'_> {
         &mut self,
         lane: i64,
         ready: Vec<Candidate>,
-        places: &mut impl Iterator<Item = Place>,
-        left: &mut usize,
+        places: &mut Places,
         answers: &mut [Vec<RawLease>],
     ) -> Result<bool> {
         let over: Vec<i64> = ready.iter().filter(|task| task.over).map(|task| task.seq).collect();
@@ -205,7 +271,7 @@ impl Tx<'_> {
         let any_over = !over.is_empty();
         let mut plan = Plan::default();
         let mut taken = Taken::default();
-        for task in ready {
+        for mut task in ready {
             if let Some(live) = over.remove(&task.seq) {
                 let awaited = live.awaited;
                 plan.end_without(self, live, State::Expired, expired()).await?;
@@ -214,15 +280,18 @@ impl Tx<'_> {
                 }
                 continue;
             }
-            let Some((index, session, nonce)) = places.next() else { break };
-            *left -= 1;
+            let Some(place) = places.next(task.size) else { break };
+            let bytes = match task.bytes.take() {
+                Some(bytes) => bytes,
+                None => self.large_body(task.seq).await?,
+            };
             self.moves(lane, State::Ready, State::Running);
             let (seq, keyed) = (task.seq, task.keyed);
-            let lease = taken.lease(task, session, nonce);
+            let lease = taken.lease(task, bytes, place.session, place.nonce);
             if !keyed {
                 self.names.leases.add(lease.id, lease.token, Leased { seq, lane });
             }
-            answers[index].push(lease);
+            answers[place.index].push(lease);
         }
         self.write_taken(taken).await?;
         plan.write(self).await?;

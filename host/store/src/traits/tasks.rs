@@ -12,6 +12,7 @@ use omniq_model::{
     Timestamp, Token,
 };
 
+use super::admin::Admin;
 use crate::Result;
 
 /// What a backend promises beyond the trait; the conformance suite holds it to exactly this.
@@ -71,15 +72,28 @@ pub struct Session {
     pub lease: Duration,
 }
 
-/// What a worker asks for: up to `max` ready tasks of one lane.
+/// What a worker asks for: up to `max` ready tasks of one lane that together have no more than `bytes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
     /// From where.
     pub lane: Lane,
     /// At most so many.
     pub max: usize,
+    /// At most so many bytes in the stored forms ([`Task::encode`], whatever else a backend keeps beside them) of the
+    /// tasks that this want is given. The first one is given whatever its size, so that none stays for ever; the want
+    /// ends before the first later one with which it would be more, also if smaller ones stand behind that. Tasks past
+    /// their time to live do not count: those in front of where it ends are expired. [`usize::MAX`]: no bound. A store
+    /// also reads no more than about this into memory to serve it.
+    pub bytes: usize,
     /// Random, below 2^63, fresh for every call of [`TaskStore::claim`]: the second half of each token.
     pub nonce: u64,
+}
+
+impl Want {
+    /// A want of that many tasks, however large they are.
+    pub fn new(lane: Lane, max: usize, nonce: u64) -> Self {
+        Self { lane, max, bytes: usize::MAX, nonce }
+    }
 }
 
 /// One leased task.
@@ -335,7 +349,7 @@ pub struct Changes(pub u64);
 /// Where tasks live. Calls take a batch and answer item by item, in order. Each may be repeated after an unknown outcome:
 /// what makes it unique is in its arguments.
 ///
-/// A backend may do more than this; who knows it by its type finds it through [`Any`].
+/// A backend may do more than this; who knows it by its type finds it through [`backend`].
 ///
 /// The store's clock decides every deadline. States change only as [`State::may_become`] says.
 ///
@@ -345,6 +359,16 @@ pub struct Changes(pub u64);
 pub trait TaskStore: Any + fmt::Debug + Send + Sync {
     /// What this backend promises.
     fn caps(&self) -> Caps;
+
+    /// What an operator does to the store as a whole; `None`: this backend has nothing of the kind yet.
+    fn admin(&self) -> Option<&dyn Admin> {
+        None
+    }
+
+    /// The store that this one is a layer around, for who looks for a backend by its type; `None`: it is a backend.
+    fn layered(&self) -> Option<&dyn TaskStore> {
+        None
+    }
 
     /// The store's clock.
     async fn now(&self) -> Result<Timestamp>;
@@ -373,8 +397,8 @@ pub trait TaskStore: Any + fmt::Debug + Send + Sync {
     /// Ends a session. What it still holds is put back at once: the attempts do not count.
     async fn close_session(&self, session: &Session) -> Result<Vec<Moved>>;
 
-    /// A2. Leases ready tasks to `session`: for each `Want` in turn up to its `max`, of its lane, the highest priority
-    /// first, within a priority in the order of arrival (a task that became ready again keeps its place).
+    /// A2. Leases ready tasks to `session`: for each `Want` in turn up to its `max` and its `bytes`, of its lane, the
+    /// highest priority first, within a priority in the order of arrival (a task that became ready again keeps its place).
     ///
     /// Each claim raises the task's fence by one and counts an attempt, so no two leases carry the same token. Tasks past
     /// their time to live are expired instead of leased. A paused lane gives nothing; a dead session gets nothing. An
@@ -486,4 +510,12 @@ pub trait TaskStore: Any + fmt::Debug + Send + Sync {
 
     /// Writes down what is needed so that the next start is quick, and lets go of files and connections.
     async fn close(&self) -> Result<()>;
+}
+
+/// The backend of that type, if the store is one or a layer around one.
+pub fn backend<T: TaskStore>(store: &dyn TaskStore) -> Option<&T> {
+    match (store as &dyn Any).downcast_ref() {
+        Some(backend) => Some(backend),
+        None => backend(store.layered()?),
+    }
 }

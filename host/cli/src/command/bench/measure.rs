@@ -223,7 +223,7 @@ impl Bench {
                 accepted.iter().all(|one| *one == Enqueued::Created),
                 "a task was not accepted"
             );
-            let want = Want { lane: Lane::default(), max: 500, nonce: made + 1 };
+            let want = Want::new(Lane::default(), 500, made + 1);
             let leases = tasks.claim(&session, &[want]).await?;
             let ends = leases.iter().map(|lease| End {
                 id: lease.id,

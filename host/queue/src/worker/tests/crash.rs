@@ -37,7 +37,7 @@ async fn a_lease_the_worker_does_not_know_of_shows_in_its_heartbeats() {
     let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
     kit.tasks.pause(&Lane::default(), false).await.unwrap();
     let session = omniq_store::Session { id: worker.session(), lease };
-    let want = Want { lane: Lane::default(), max: 1, nonce: 7 };
+    let want = Want::new(Lane::default(), 1, 7);
     let stolen = kit.tasks.claim(&session, &[want]).await.unwrap();
     assert_eq!(inline(&kit.result(id).await), [15]);
     let fence = kit.info(id).await.head.fence;
@@ -87,7 +87,7 @@ async fn a_worker_cut_off_for_the_time_of_its_lease_stops_and_its_late_end_chang
         }
     };
     tokio::time::timeout(Duration::from_secs(10), reclaimed).await.expect("the lease runs out");
-    let want = Want { lane: Lane::default(), max: 1, nonce: 5 };
+    let want = Want::new(Lane::default(), 1, 5);
     let lease = kit.tasks.claim(&other, &[want]).await.unwrap().remove(0);
     assert_eq!(lease.id, id);
 

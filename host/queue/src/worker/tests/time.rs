@@ -57,7 +57,7 @@ async fn tasks_of_a_worker_that_died_run_again() {
     let lease = Duration::from_secs(15);
     let dead = SessionId::new(7);
     let dead = kit.tasks.open_session(dead, &WorkerInfo::default(), lease).await.unwrap();
-    let want = Want { lane: Lane::default(), max: 1, nonce: 1 };
+    let want = Want::new(Lane::default(), 1, 1);
     assert_eq!(kit.tasks.claim(&dead, &[want]).await.unwrap().len(), 1);
     let worker = kit.start(patient()).await;
     clock.advance(lease + Duration::from_secs(1));

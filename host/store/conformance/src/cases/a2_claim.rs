@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use omniq_model::{Priority, SessionId, State};
+use omniq_model::{Payload, Priority, SessionId, State};
 use omniq_store::{Beat, Finished, Held, Session, TaskStore as _, Want};
 
 use crate::faulty::Faulty;
@@ -35,16 +36,53 @@ pub(crate) async fn a_claim_takes_at_most_what_it_wants(kit: &Kit) {
     assert!(kit.store.claim(&session, &[]).await.unwrap().is_empty());
 }
 
+pub(crate) async fn a_want_ends_where_it_would_have_more_bytes_than_it_may(kit: &Kit) {
+    // One that would still fit stands behind the one that does not: the order is kept.
+    let sizes = [70_000, 1, 1, 70_000, 1];
+    let tasks = sizes.map(|size| kit.task_with(|task| task.args = Payload::raw(vec![7; size])));
+    let bytes: Vec<_> = tasks.iter().map(|task| task.encode().len()).collect();
+    for task in tasks {
+        kit.enqueue(task).await;
+    }
+    let session = kit.session().await;
+    let three = bytes[0] + bytes[1] + bytes[2];
+    // Each as often as asked, all given back in between.
+    for (limit, max, expected) in [
+        (0, 9, 1), // the first whatever its size
+        (bytes[0], 9, 1),
+        (three - 1, 9, 2),
+        (three, 9, 3),
+        (three + bytes[3] - 1, 9, 3),
+        (three + bytes[3], 9, 4),
+        (three + bytes[3], 2, 2),
+        (usize::MAX, 9, 5),
+    ] {
+        let want = Want { bytes: limit, ..kit.want(max) };
+        let leases = kit.store.claim(&session, &[want]).await.unwrap();
+        assert_eq!(leases.len(), expected, "{max} tasks of {limit} bytes");
+        for (lease, bytes) in leases.iter().zip(&bytes) {
+            assert_eq!(lease.task.as_ref().unwrap().encode().len(), *bytes, "in their order");
+            kit.finish(&session, lease, release(Duration::ZERO)).await;
+        }
+    }
+    // Each want of a call has its own bound and its own first, also of one lane.
+    let wants = [0, 0, three - 1].map(|bytes| Want { bytes, ..kit.want(9) });
+    let leases = kit.store.claim(&session, &wants).await.unwrap();
+    let of = |want: &Want| leases.iter().filter(|l| l.token.nonce == want.nonce).count();
+    assert_eq!(wants.each_ref().map(of), [1, 1, 2]);
+    assert_eq!(kit.claim(&session, 9).await.len(), 1);
+}
+
 pub(crate) async fn wants_are_served_in_turn_each_with_its_nonce(kit: &Kit) {
     let (media, mail) = (lane("default", "media"), lane("default", "mail"));
     let here = kit.enqueue_with(|task| task.lane = media.clone()).await;
     let there = kit.enqueue_with(|task| task.lane = mail.clone()).await;
     let third = kit.enqueue_with(|task| task.lane = media.clone()).await;
     let wants = [
-        Want { lane: mail, max: 5, nonce: 11 },
-        Want { lane: lane("default", "empty"), max: 5, nonce: 12 },
-        Want { lane: media.clone(), max: 1, nonce: 13 },
-        Want { lane: media, max: 1, nonce: 14 },
+        Want::new(mail, 5, 11),
+        Want::new(lane("default", "empty"), 5, 12),
+        Want::new(media.clone(), 1, 13),
+        Want::new(media, 1, 14),
     ];
     let leases = kit.store.claim(&kit.session().await, &wants).await.unwrap();
     let got: Vec<_> = leases.iter().map(|lease| (lease.id, lease.token.nonce)).collect();

@@ -34,7 +34,7 @@ pub(crate) async fn pausing_holds_one_lane_only(kit: &Kit) {
     kit.enqueue_with(|task| task.lane = held.clone()).await;
     let id = kit.enqueue_with(|task| task.lane = free.clone()).await;
     kit.store.pause(&held, true).await.unwrap();
-    let wants = [held, free].map(|lane| Want { lane, max: 9, nonce: kit.fresh() });
+    let wants = [held, free].map(|lane| Want::new(lane, 9, kit.fresh()));
     let leases = kit.store.claim(&kit.session().await, &wants).await.unwrap();
     assert_eq!(leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [id]);
 }
@@ -100,11 +100,8 @@ pub(crate) async fn a_thousand_lanes_are_served_in_the_order_asked_for(kit: &Kit
     let tasks: Vec<_> =
         lanes.iter().map(|lane| kit.task_with(|task| task.lane = lane.clone())).collect();
     kit.store.enqueue(tasks.clone()).await.unwrap();
-    let wants: Vec<_> = lanes
-        .iter()
-        .rev()
-        .map(|lane| Want { lane: lane.clone(), max: 1, nonce: kit.fresh() })
-        .collect();
+    let wants: Vec<_> =
+        lanes.iter().rev().map(|lane| Want::new(lane.clone(), 1, kit.fresh())).collect();
     let leases = kit.store.claim(&kit.session().await, &wants).await.unwrap();
     let expected: Vec<_> = tasks.iter().rev().map(|task| task.id).collect();
     assert_eq!(leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), expected);

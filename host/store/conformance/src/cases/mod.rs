@@ -45,6 +45,7 @@ macro_rules! for_each_case {
             a2_claim {
                 the_highest_priority_comes_first_then_arrival [];
                 a_claim_takes_at_most_what_it_wants [];
+                a_want_ends_where_it_would_have_more_bytes_than_it_may [];
                 wants_are_served_in_turn_each_with_its_nonce [];
                 a_lease_says_what_and_which_attempt [];
                 every_claim_burns_a_fence_and_counts_an_attempt [];

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 pub(super) struct Special {
     pub(super) lane: usize,
+    /// Bytes of its arguments.
+    pub(super) size: usize,
     pub(super) priority: i16,
     pub(super) delay: u64,
     /// Seconds from now; negative is over.
@@ -77,7 +79,8 @@ pub(super) enum Command {
     CloseSession(usize),
     Claim {
         session: usize,
-        wants: Vec<(usize, usize)>,
+        /// Lane, most tasks, most bytes.
+        wants: Vec<(usize, usize, usize)>,
     },
     /// What the session holds, or not quite.
     Heartbeat {
@@ -121,13 +124,15 @@ fn special() -> impl Strategy<Value = Special> {
     let result_ttl = prop_oneof![Just(0), Just(10), Just(86_400)];
     let unique = prop_oneof![3 => Just(None), 1 => (0_usize..2, 0_usize..3).prop_map(Some)];
     let after = prop_oneof![4 => Just(vec![]), 2 => vec(0_usize..40, 1..3)];
-    let first = (0_usize..3, -2_i16..3, seconds, run_at, ttl);
+    let size = prop_oneof![6 => Just(1_usize), 2 => 0_usize..400, 1 => Just(60_000)];
+    let first = (0_usize..3, size, -2_i16..3, seconds, run_at, ttl);
     let second = (0_u32..3, result_ttl, unique, after, any::<bool>());
     (first, second).prop_map(|(first, second)| {
-        let (lane, priority, delay, run_at, ttl) = first;
+        let (lane, size, priority, delay, run_at, ttl) = first;
         let (crashes, result_ttl, unique, after, runs_anyway) = second;
         Special {
             lane,
+            size,
             priority,
             delay,
             run_at,
@@ -200,7 +205,8 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     // Mostly the newest session, which lives most likely.
     let session = || prop_oneof![6 => Just(0_usize), 2 => 1_usize..4];
     let few = || prop_oneof![1 => 0_usize..3, 3 => Just(100_usize)];
-    let wants = vec((0_usize..3, 0_usize..5), 1..5);
+    let bytes = prop_oneof![2 => Just(usize::MAX), 1 => 0_usize..800, 1 => Just(100_000)];
+    let wants = vec((0_usize..3, 0_usize..5, bytes), 1..5);
     let ends = vec((0_usize..5, proof(), ending()), 1..5);
     prop_oneof![
         20 => vec(item(), 1..8).prop_map(Command::Enqueue),

@@ -55,10 +55,9 @@ impl World {
             Command::CloseSession(session) => Call::CloseSession(self.session(*session)),
             Command::Claim { session, wants } => {
                 let session = self.session(*session);
-                let wants = wants.iter().map(|(lane, max)| Want {
-                    lane: lane_of(*lane),
-                    max: *max,
-                    nonce: self.fresh(),
+                let wants = wants.iter().map(|(lane, max, bytes)| Want {
+                    bytes: *bytes,
+                    ..Want::new(lane_of(*lane), *max, self.fresh())
                 });
                 Call::Claim(session, wants.collect())
             }
@@ -184,6 +183,7 @@ impl World {
     fn special(&mut self, special: &Special, now: Timestamp) -> Task {
         let mut task = self.fresh_task(now);
         task.lane = lane_of(special.lane);
+        task.args = Payload::raw(vec![7; special.size]);
         task.priority = Priority::new(special.priority).expect("it is in range");
         task.delay = Span::from_secs(special.delay);
         task.run_at =

@@ -56,7 +56,7 @@ fn wants_are_served_in_turn_each_with_its_nonce() {
     let of = |name: &str, queue: &str| with(name, |task| task.lane = lane(queue));
     let mut kit = Kit::of(vec![of("a", "x"), of("b", "y"), of("c", "x"), of("d", "y")]);
     let session = kit.session();
-    let want = |queue: &str, max, nonce| Want { lane: lane(queue), max, nonce };
+    let want = |queue: &str, max, nonce| Want::new(lane(queue), max, nonce);
     let wants = [want("y", 1, 70), want("nowhere", 9, 71), want("x", 0, 72), want("x", 9, 73)];
     let leases = kit.call(|core, now| core.claim(now, &session, &wants));
     assert_eq!(claimed(&leases), ids(&["b", "a", "c"]));

@@ -132,7 +132,7 @@ impl Kit {
 
     pub(super) fn claim_from(&mut self, session: &Session, lane: Lane, max: usize) -> Vec<Lease> {
         self.made += 1;
-        let want = Want { lane, max, nonce: self.made };
+        let want = Want::new(lane, max, self.made);
         self.call(|core, now| core.claim(now, session, &[want]))
     }
 
