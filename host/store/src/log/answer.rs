@@ -1,12 +1,14 @@
-//! What a command of a log gives when it is applied.
+//! What a command of a log gives when it is applied, and a question when it is asked.
 
-use omniq_model::Timestamp;
+use omniq_model::{Lane, Schedule, TaskId, Timestamp, Token};
 
 use super::Command;
 use crate::core::Core;
-use crate::{Beat, Due, Enqueued, Error, Finished, Fired, Lease, Moved, Outcome, Session};
+use crate::{
+    Beat, Counts, Due, Enqueued, Error, Finished, Fired, Info, Lease, Moved, Outcome, Page, Session,
+};
 
-/// The answer to a [`Command`].
+/// The answer to a [`Command`] or a [`Query`](super::Query).
 #[derive(Debug)]
 pub enum Answer {
     /// It is done.
@@ -35,6 +37,22 @@ pub enum Answer {
     Flags(Vec<bool>),
     /// For each firing what became of it.
     Fired(Vec<Fired>),
+    /// The store's clock.
+    Now(Timestamp),
+    /// What is to be stopped.
+    Cancels(Vec<(TaskId, Token)>),
+    /// Lanes.
+    Lanes(Vec<Lane>),
+    /// Schedules.
+    Schedules(Vec<Schedule>),
+    /// For each id the task, if it exists.
+    Found(Vec<Option<Info>>),
+    /// One page of a list.
+    Page(Page),
+    /// How many tasks stand in each state.
+    Counts(Counts),
+    /// Ended tasks.
+    Ended(Vec<Info>),
 }
 
 impl Command {
@@ -97,6 +115,14 @@ answers! {
     Versions => Vec<Option<u64>>,
     Flags => Vec<bool>,
     Fired => Vec<Fired>,
+    Now => Timestamp,
+    Cancels => Vec<(TaskId, Token)>,
+    Lanes => Vec<Lane>,
+    Schedules => Vec<Schedule>,
+    Found => Vec<Option<Info>>,
+    Page => Page,
+    Counts => Counts,
+    Ended => Vec<Info>,
 }
 
 impl TryFrom<Answer> for () {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use omniq_model::record::{decode, encode};
-use omniq_model::{Lane, Name, Schedule, SessionId, State, Task, TaskError, TaskId, TaskResult, Token};
+use omniq_model::{
+    Lane, Name, Schedule, SessionId, State, Task, TaskError, TaskId, TaskResult, Token,
+};
 
 use super::wire::{In, Out, Read, bad};
 use crate::{End, Filter, Fire, Held, How, Select, Session, Want};
@@ -184,7 +186,7 @@ impl Command {
     }
 }
 
-fn write_list<T>(out: &mut Out, items: &[T], mut write: impl FnMut(&mut Out, &T)) {
+pub(super) fn write_list<T>(out: &mut Out, items: &[T], mut write: impl FnMut(&mut Out, &T)) {
     out.count(items.len());
     for item in items {
         write(out, item);
@@ -199,12 +201,12 @@ fn read_tasks(input: &mut In<'_>) -> Read<Vec<Task>> {
     input.list(|input| Task::decode(input.bytes()?))
 }
 
-fn write_session(out: &mut Out, session: &Session) {
+pub(super) fn write_session(out: &mut Out, session: &Session) {
     out.session(session.id);
     out.span(session.lease);
 }
 
-fn read_session(input: &mut In<'_>) -> Read<Session> {
+pub(super) fn read_session(input: &mut In<'_>) -> Read<Session> {
     Ok(Session { id: input.session()?, lease: input.span()? })
 }
 
@@ -267,7 +269,10 @@ fn read_end(input: &mut In<'_>) -> Read<End> {
 fn write_select(out: &mut Out, kind: u8, select: &Select) {
     out.byte(kind);
     out.count(select.max);
-    let filter = &select.filter;
+    write_filter(out, &select.filter);
+}
+
+pub(super) fn write_filter(out: &mut Out, filter: &Filter) {
     write_list(out, &filter.ids, |out, id| out.id(*id));
     write_list(out, &filter.states, |out, state| out.byte(state.number()));
     let name = |out: &mut Out, name: &Option<Name>| {
@@ -288,6 +293,10 @@ fn write_select(out: &mut Out, kind: u8, select: &Select) {
 
 fn read_select(input: &mut In<'_>) -> Read<Select> {
     let max = input.count()?;
+    Ok(Select { filter: read_filter(input)?, max })
+}
+
+pub(super) fn read_filter(input: &mut In<'_>) -> Read<Filter> {
     let state = |input: &mut In<'_>| Ok(State::from_number(input.byte()?));
     let text = |input: &mut In<'_>| Ok(input.text()?.to_owned());
     let (ids, states) = (input.list(In::id)?, input.list(state)?);
@@ -297,9 +306,7 @@ fn read_select(input: &mut In<'_>) -> Read<Select> {
     let labels = input.list(|input| Ok((text(input)?, text(input)?)))?;
     let labels: BTreeMap<_, _> = labels.into_iter().collect();
     let (created_from, created_to) = (input.option(In::instant)?, input.option(In::instant)?);
-    let filter =
-        Filter { ids, states, tenant, queue, module, function, labels, created_from, created_to };
-    Ok(Select { filter, max })
+    Ok(Filter { ids, states, tenant, queue, module, function, labels, created_from, created_to })
 }
 
 fn write_fire(out: &mut Out, fire: &Fire) {

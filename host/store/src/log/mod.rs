@@ -7,7 +7,22 @@
 
 mod answer;
 mod command;
+#[cfg(feature = "object")]
+mod engine;
+#[cfg(feature = "object")]
+mod entry;
+#[cfg(feature = "object")]
+mod query;
+#[cfg(feature = "object")]
+mod reply;
+pub mod outside;
 pub mod wire;
 
 pub use answer::Answer;
 pub use command::Command;
+#[cfg(feature = "object")]
+pub use engine::{Engine, Fault, Journal, Keep, Limits, Signals};
+#[cfg(feature = "object")]
+pub use entry::{Entry, State};
+#[cfg(feature = "object")]
+pub use query::Query;

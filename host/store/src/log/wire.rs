@@ -145,7 +145,11 @@ impl<'a> In<'a> {
     /// # Errors
     /// Something is left.
     pub fn end(self) -> Read<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(bad(format!("{} bytes follow it", self.0.len()))) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(bad(format!("{} bytes follow it", self.0.len())))
+        }
     }
 
     fn take(&mut self, count: usize) -> Read<&'a [u8]> {

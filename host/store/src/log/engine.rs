@@ -1,0 +1,361 @@
+//! The process that has the state machine: it writes down what was asked for, then does it, then answers.
+//!
+//! Two threads. The first takes the commands that queued while it was busy, makes them one entry and has the journal keep
+//! it; the second applies entries that are kept, in order, and answers. So nothing is applied that is not durable, and the
+//! next entry is written while the last one is applied. There is no timer: a lone caller's command is written at once, and
+//! under load the batches make themselves.
+//!
+//! Where entries are kept, and whether this process may still write there, is the [`Journal`]'s.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use omniq_model::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::wire::Out;
+use super::{Answer, Command, Entry, Query, State};
+use crate::{Changes, Clock, Interest, failpoint};
+
+/// Commands that wait at most; more callers wait to be let in.
+const QUEUE: usize = 4096;
+/// Entries that wait to be applied at most.
+const AHEAD: usize = 2;
+
+/// Why a command was not carried out, or may not have been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no room. Nothing was done.
+    Full(String),
+    /// This process is the owner no more: somebody else is, or whether the entry was kept cannot be found out.
+    Lost(String),
+    /// The engine has been stopped. Nothing was done.
+    Closed,
+}
+
+/// Where entries are kept.
+pub trait Journal: Send + 'static {
+    /// Keeps the entry of that number; returns once it is durable.
+    ///
+    /// # Errors
+    /// [`Fault::Full`]: nothing was kept, and others may follow. [`Fault::Lost`]: it may have been kept, and none may
+    /// follow.
+    fn append(&mut self, index: u64, entry: &[u8]) -> Result<(), Fault>;
+
+    /// Why nothing that makes the store larger is to be kept now, if so.
+    fn lacking(&self) -> Option<String>;
+
+    /// Asked after each entry: when it is time for an image, what keeps the image of the state after that entry, and then
+    /// lets go of what it replaces.
+    ///
+    /// # Errors
+    /// [`Fault::Lost`]: none may follow.
+    fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault>;
+}
+
+/// Keeps an image; called on a thread of its own.
+pub type Keep = Box<dyn FnOnce(Vec<u8>) + Send>;
+
+/// How much goes into one entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Commands.
+    pub commands: usize,
+    /// Bytes after which none is added: large ones do not hold small ones up for long.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { commands: 1024, bytes: 4 << 20 }
+    }
+}
+
+/// Wakes those who wait for changes; outlives the engines of a store.
+#[derive(Debug, Default)]
+pub struct Signals {
+    work: watch::Sender<u64>,
+    ends: watch::Sender<u64>,
+}
+
+impl Signals {
+    /// Something changed.
+    pub fn bump(&self, interest: Interest) {
+        self.counter(interest).send_modify(|count| *count += 1);
+    }
+
+    /// What has changed so far.
+    pub fn changes(&self, interest: Interest) -> Changes {
+        Changes(*self.counter(interest).borrow())
+    }
+
+    /// Tells of later changes.
+    pub fn subscribe(&self, interest: Interest) -> watch::Receiver<u64> {
+        self.counter(interest).subscribe()
+    }
+
+    fn counter(&self, interest: Interest) -> &watch::Sender<u64> {
+        match interest {
+            Interest::Work => &self.work,
+            Interest::Ends => &self.ends,
+        }
+    }
+}
+
+struct Ask {
+    bytes: Vec<u8>,
+    command: Command,
+    reply: oneshot::Sender<Result<Answer, Fault>>,
+}
+
+/// An entry that is kept, to be applied.
+struct Kept {
+    now: Timestamp,
+    asks: Vec<Ask>,
+    image: Option<Keep>,
+}
+
+/// The state machine at work.
+#[derive(Debug)]
+pub struct Engine {
+    asks: Mutex<Option<mpsc::Sender<Ask>>>,
+    state: Arc<Mutex<State>>,
+    clock: Arc<dyn Clock>,
+    lost: watch::Receiver<Option<Fault>>,
+}
+
+impl Engine {
+    /// Starts it at that state, whose next entry the journal expects.
+    ///
+    /// # Errors
+    /// The threads do not start.
+    pub fn start(
+        state: State,
+        journal: impl Journal,
+        clock: Arc<dyn Clock>,
+        signals: Arc<Signals>,
+        limits: Limits,
+    ) -> std::io::Result<Self> {
+        let (asks, queue) = mpsc::channel(QUEUE);
+        let (kept, to_apply) = sync_channel(AHEAD);
+        let (lose, lost) = watch::channel(None);
+        let (index, last) = (state.applied, state.now);
+        let state = Arc::new(Mutex::new(state));
+        let applier = Applier { state: Arc::clone(&state), signals, image: None };
+        let applier = std::thread::Builder::new()
+            .name("omniq-log-apply".into())
+            .spawn(move || applier.serve(&to_apply))?;
+        let writer = Writer { journal, clock: Arc::clone(&clock), index, last, limits, kept };
+        std::thread::Builder::new().name("omniq-log-write".into()).spawn(move || {
+            let fault = writer.serve(queue);
+            let _ = applier.join(); // a panic in it has shown by the answers that are missing
+            lose.send_replace(Some(fault));
+        })?;
+        Ok(Self { asks: Mutex::new(Some(asks)), state, clock, lost })
+    }
+
+    /// Carries a command out; returns once it is durable. When the call is dropped the command may still be carried out.
+    ///
+    /// # Errors
+    /// As [`Fault`] says.
+    pub async fn ask(&self, command: Command) -> Result<Answer, Fault> {
+        let mut out = Out::with_capacity(256);
+        command.write(&mut out);
+        let (reply, answer) = oneshot::channel();
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let asks = asks.ok_or(Fault::Closed)?;
+        let ask = Ask { bytes: out.into_bytes(), command, reply };
+        asks.send(ask).await.map_err(|_| self.fault())?;
+        drop(asks);
+        answer.await.unwrap_or_else(|_| Err(Fault::Lost("it ended before it answered".into())))
+    }
+
+    /// Looks at the state machine as the last durable entry left it.
+    ///
+    /// # Errors
+    /// A panic in the middle of a change has left it half done.
+    pub fn look(&self, query: &Query) -> Result<Answer, Fault> {
+        let broken = |_| Fault::Lost("a panic interrupted a change of it".into());
+        let state = self.state.lock().map_err(broken)?;
+        let now = self.clock.now().max(state.now);
+        Ok(query.look(&state.core, now))
+    }
+
+    /// Takes no more commands; those it has are carried out.
+    pub fn let_go(&self) {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Waits until it has ended, and tells why.
+    pub async fn ended(&self) -> Fault {
+        let mut lost = self.lost.clone();
+        match lost.wait_for(Option::is_some).await {
+            Ok(fault) => fault.clone().unwrap_or(Fault::Closed),
+            Err(_) => Fault::Lost("its thread panicked".into()),
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        self.lost.borrow().clone().unwrap_or(Fault::Closed)
+    }
+}
+
+/// The thread that writes entries down.
+struct Writer<J> {
+    journal: J,
+    clock: Arc<dyn Clock>,
+    /// The number of the last entry.
+    index: u64,
+    /// The instant of the last entry.
+    last: Timestamp,
+    limits: Limits,
+    kept: SyncSender<Kept>,
+}
+
+impl<J: Journal> Writer<J> {
+    /// Serves until all who could ask are gone, or the journal is lost; tells why it ended.
+    fn serve(mut self, mut queue: mpsc::Receiver<Ask>) -> Fault {
+        while let Some(first) = queue.blocking_recv() {
+            let mut bytes = first.bytes.len();
+            let mut asks = vec![first];
+            while asks.len() < self.limits.commands
+                && bytes < self.limits.bytes
+                && let Ok(next) = queue.try_recv()
+            {
+                bytes += next.bytes.len();
+                asks.push(next);
+            }
+            let asks = self.refuse_growth(asks);
+            if let Err(fault) = self.write(asks) {
+                queue.close();
+                while let Ok(ask) = queue.try_recv() {
+                    answer(ask, Err(Fault::Closed));
+                }
+                return fault;
+            }
+        }
+        Fault::Closed
+    }
+
+    /// Refuses what makes the store larger when room runs out, so that what runs can still end.
+    fn refuse_growth(&self, asks: Vec<Ask>) -> Vec<Ask> {
+        if !asks.iter().any(|ask| ask.command.grows()) {
+            return asks;
+        }
+        let Some(reason) = self.journal.lacking() else { return asks };
+        let (refused, asks): (Vec<_>, _) = asks.into_iter().partition(|ask| ask.command.grows());
+        for ask in refused {
+            answer(ask, Err(Fault::Full(reason.clone())));
+        }
+        asks
+    }
+
+    /// Writes one entry, and passes it on to be applied. What does not fit together is tried one by one.
+    fn write(&mut self, asks: Vec<Ask>) -> Result<(), Fault> {
+        if asks.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now().max(self.last);
+        let mut entry = Entry::new(now, asks.iter().map(|ask| ask.bytes.len() + 4).sum());
+        for ask in &asks {
+            entry.add(&ask.bytes);
+            hit(ask.command.kind(), "before_append");
+        }
+        match self.journal.append(self.index + 1, &entry.into_bytes()) {
+            Ok(()) => {}
+            Err(Fault::Full(_)) if asks.len() > 1 => {
+                return asks.into_iter().try_for_each(|ask| self.write(vec![ask]));
+            }
+            Err(fault) => {
+                let full = matches!(fault, Fault::Full(_));
+                for ask in asks {
+                    answer(ask, Err(fault.clone()));
+                }
+                return if full { Ok(()) } else { Err(fault) };
+            }
+        }
+        for ask in &asks {
+            hit(ask.command.kind(), "after_append");
+        }
+        self.index += 1;
+        self.last = now;
+        let cut = self.journal.cut(self.index);
+        let (image, cut) = match cut {
+            Ok(image) => (image, Ok(())),
+            Err(fault) => (None, Err(fault)),
+        };
+        let kept = self.kept.send(Kept { now, asks, image });
+        kept.map_err(|_| Fault::Lost("a panic interrupted a change of it".into()))?;
+        cut
+    }
+}
+
+/// The thread that applies entries.
+struct Applier {
+    state: Arc<Mutex<State>>,
+    signals: Arc<Signals>,
+    image: Option<JoinHandle<()>>,
+}
+
+impl Applier {
+    fn serve(mut self, kept: &Receiver<Kept>) {
+        while let Ok(entry) = kept.recv() {
+            self.apply(entry);
+        }
+        if let Some(image) = self.image.take() {
+            let _ = image.join(); // what it would have let go of is still there then
+        }
+    }
+
+    fn apply(&mut self, entry: Kept) {
+        let mut answers = Vec::with_capacity(entry.asks.len());
+        let mut state = self.state.lock().expect("nothing panics while it holds the state");
+        state.now = entry.now;
+        for ask in entry.asks {
+            let kind = ask.command.kind();
+            answers.push((kind, ask.reply, ask.command.apply(&mut state.core, entry.now)));
+        }
+        state.applied += 1;
+        let changed = state.core.take_changed();
+        let image = entry.image.map(|keep| (keep, state.applied, state.now, state.core.image()));
+        drop(state);
+        if changed.work {
+            self.signals.bump(Interest::Work);
+        }
+        if changed.ends {
+            self.signals.bump(Interest::Ends);
+        }
+        for (kind, reply, answer) in answers {
+            hit(kind, "before_answer");
+            let _ = reply.send(Ok(answer)); // a caller that went away does not want to know
+        }
+        if let Some((keep, applied, now, image)) = image {
+            self.keep(move || {
+                let mut out = Out::with_capacity(image.tasks() * 256);
+                out.number(applied);
+                out.instant(now);
+                image.write(&mut out);
+                drop(image);
+                keep(out.into_bytes());
+            });
+        }
+    }
+
+    fn keep(&mut self, work: impl FnOnce() + Send + 'static) {
+        if let Some(last) = self.image.take() {
+            let _ = last.join(); // the journal asks for the next one only after the last
+        }
+        self.image = std::thread::Builder::new().name("omniq-log-image".into()).spawn(work).ok();
+    }
+}
+
+fn answer(ask: Ask, answer: Result<Answer, Fault>) {
+    let _ = ask.reply.send(answer); // a caller that went away does not want to know
+}
+
+fn hit(kind: &str, place: &str) {
+    if cfg!(any(debug_assertions, feature = "failpoints")) {
+        failpoint::hit(&format!("log.{kind}.{place}"));
+    }
+}
