@@ -246,13 +246,12 @@ mod tests {
             modules.push(module(version, 7), vec![7]).await.unwrap();
         }
         let (name, digest) = ("m".parse().unwrap(), Digest::from_sha256([7; 32]));
-        let (removed, pushed) = tokio::join!(
-            modules.remove(&name, &"1".parse().unwrap()),
-            modules.push(module("3", 7), vec![7])
-        );
+        let [first, second] = ["1", "2"].map(|version| version.parse().unwrap());
+        let (removed, pushed) =
+            tokio::join!(modules.remove(&name, &first), modules.push(module("3", 7), vec![7]));
         assert!(removed.unwrap());
         assert_eq!(pushed.unwrap(), Pushed::Created);
-        modules.remove(&name, &"2".parse().unwrap()).await.unwrap();
+        modules.remove(&name, &second).await.unwrap();
         assert_eq!(modules.bytes(&digest).await.unwrap(), Some(vec![7]));
         assert_eq!(modules.list().await.unwrap().len(), 1);
     }

@@ -149,7 +149,9 @@ impl Objects {
         loop {
             let next = async { found.next().await.transpose() };
             match within(0, next).await {
-                Ok(Some(object)) => names.extend(self.name_of(&object.location).zip(Some(object.size))),
+                Ok(Some(object)) => {
+                    names.extend(self.name_of(&object.location).zip(Some(object.size)))
+                }
                 Ok(None) => break,
                 // A file that went away while its folder was read.
                 Err(Failed::Said(object_store::Error::NotFound { .. })) => {}
