@@ -1,0 +1,79 @@
+//! The processes that descend from one, signalled through handles, so that a number that was given away is never hit.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// Handles of processes.
+#[derive(Debug)]
+pub(crate) struct Family(Vec<OwnedFd>);
+
+impl Family {
+    /// All that descend from that process, without itself.
+    pub fn below(ancestor: u32) -> Self {
+        Self(descendants(ancestor).into_iter().filter_map(open).collect())
+    }
+
+    /// The same, all of them stopped. Nobody who is stopped starts another, so none is missed.
+    pub fn stopped(ancestor: u32) -> Self {
+        let mut known = 0;
+        loop {
+            let family = Self::below(ancestor);
+            family.signal(Signal::STOP);
+            if family.0.len() == known {
+                return family;
+            }
+            known = family.0.len();
+        }
+    }
+
+    /// Sends the signal to each that is still there.
+    pub fn signal(&self, signal: Signal) {
+        for process in &self.0 {
+            // An error says that it has ended, which is what the others are told anyway.
+            let _ = pidfd_send_signal(process, signal);
+        }
+    }
+
+    /// Waits for the end of all.
+    pub fn ended(&self) {
+        for process in &self.0 {
+            let mut watched = [PollFd::new(process, PollFlags::IN)];
+            while poll(&mut watched, None) == Err(rustix::io::Errno::INTR) {}
+        }
+    }
+}
+
+fn open(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// The descendants that have not ended, each after its parent.
+fn descendants(ancestor: u32) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for process in fs::read_dir("/proc").expect("Linux has /proc").flatten() {
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid else { continue };
+        if let Some(parent) = parent(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while let Some(parent) = found.get(next) {
+        next += 1;
+        found.extend(children.remove(parent).unwrap_or_default());
+    }
+    found.split_off(1)
+}
+
+/// The parent of a process that has not ended. The name in parentheses may hold anything; then come state and parent.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    if fields.next() == Some("Z") { None } else { fields.next()?.parse().ok() }
+}
