@@ -61,6 +61,8 @@ pub enum Need {
     Events,
     /// A store of modules.
     Modules,
+    /// What an operator does to a store as a whole.
+    Admin,
     /// A way to damage a record.
     Damage,
 }
@@ -74,6 +76,7 @@ impl Need {
             Self::Results => stores.results.is_some(),
             Self::Events => stores.events.is_some(),
             Self::Modules => stores.modules.is_some(),
+            Self::Admin => stores.tasks.admin().is_some(),
             Self::Damage => place.can_damage(),
         }
     }

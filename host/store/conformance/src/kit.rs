@@ -9,8 +9,8 @@ use omniq_model::{
     TaskResult, Timestamp, Token, Value,
 };
 use omniq_store::{
-    Clock as _, Counts, End, Enqueued, EventStore, Filter, Finished, How, Info, Lease, ManualClock,
-    ModuleStore, Outcome, ResultStore, Select, Session, TaskStore, Want, WorkerInfo,
+    Admin, Clock as _, Counts, End, Enqueued, EventStore, Filter, Finished, How, Info, Lease,
+    ManualClock, ModuleStore, Outcome, ResultStore, Select, Session, TaskStore, Want, WorkerInfo,
 };
 
 use crate::factory::{Factory, Place, Stores};
@@ -94,6 +94,11 @@ impl Kit {
     /// The store of modules; only in cases that need one.
     pub fn modules(&self) -> &dyn ModuleStore {
         &**self.stores.modules.as_ref().expect("the case needs modules")
+    }
+
+    /// What an operator does to the store; only in cases that need it.
+    pub fn admin(&self) -> &dyn Admin {
+        self.store.admin().expect("the case needs it")
     }
 
     /// Makes a task's stored form unreadable; only in cases that need it.

@@ -10,6 +10,7 @@
 
 mod claim;
 mod control;
+mod copy;
 mod edges;
 mod enqueue;
 mod finish;
@@ -22,6 +23,7 @@ mod read;
 mod schedule;
 mod session;
 mod slot;
+mod stats;
 mod time;
 
 #[cfg(test)]

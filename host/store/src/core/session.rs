@@ -62,6 +62,15 @@ impl Sessions {
         self.all.get(&id)
     }
 
+    /// Sessions that live: until when, and how much each holds.
+    pub(super) fn alive(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (SessionId, Timestamp, u64)> + '_ {
+        let lives = self.by_expiry.range((now, SessionId::new(0))..);
+        lives.filter_map(|(until, id)| Some((*id, *until, self.all.get(id)?.fingerprint.count)))
+    }
+
     /// Sessions whose lease is over.
     pub(super) fn dead(&self, now: Timestamp) -> impl Iterator<Item = (SessionId, &Holding)> {
         let over = self.by_expiry.range(..(now, SessionId::new(0)));

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::lock;
 use crate::core::Core;
 use crate::{
-    Beat, Caps, Changes, Clock, Counts, Due, End, Enqueued, Filter, Finished, Fire, Fired, Held,
-    Info, Interest, Lease, Moved, Outcome, Page, Result, Select, Session, TaskStore, Want,
-    WorkerInfo,
+    Admin, Beat, Caps, Changes, Clock, CopyPage, Counts, Due, Durability, End, Enqueued, Filter,
+    Finished, Fire, Fired, Held, Imported, Info, Interest, Layout, Lease, Moved, Outcome, Page,
+    Report, Result, Select, Session, Stats, TaskCopy, TaskStore, Want, Weakness, WorkerInfo,
 };
 
 /// Tasks in memory. Clones share them.
@@ -73,6 +73,10 @@ impl TaskStore for MemoryTasks {
             atomic_batch: true,
             external_transaction: false,
         }
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -205,5 +209,36 @@ impl TaskStore for MemoryTasks {
     /// Does nothing: the tasks live as long as somebody holds the store.
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Admin for MemoryTasks {
+    async fn check(&self) -> Result<Report> {
+        self.read(|_, _| Report {
+            version: format!("memory of this process, omniq {}", env!("CARGO_PKG_VERSION")),
+            durability: Durability::None,
+            layout: None,
+            weaker: vec![Weakness {
+                what: "tasks are in memory, and gone with the process".into(),
+                next: "name a file, such as `sqlite:omniq.db`".into(),
+            }],
+        })
+    }
+
+    async fn finish_migration(&self) -> Result<Layout> {
+        Ok(Layout::default())
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.read(|core, now| core.stats(now))
+    }
+
+    async fn export(&self, after: Option<u64>, max: usize) -> Result<CopyPage> {
+        self.read(|core, now| core.export(now, after, max))
+    }
+
+    async fn import(&self, tasks: Vec<TaskCopy>) -> Result<Vec<Imported>> {
+        self.write(|core, now| core.import(now, tasks))
     }
 }

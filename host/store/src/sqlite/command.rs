@@ -8,14 +8,15 @@ use omniq_model::{
 use tokio::sync::oneshot;
 
 use super::claim::{Claim, RawLease};
+use super::copy::Landing;
 use super::enqueue::New;
 use super::fault::{Fault, Result};
 use super::finish::RawEnd;
 use super::schedule::RawFire;
 use super::tx::Tx;
 use crate::{
-    Beat, Due, Enqueued, Finished, Fired, Held, Moved, Outcome, Pushed, Select, Session,
-    StagedResult,
+    Beat, Due, Enqueued, Finished, Fired, Held, Imported, Layout, Moved, Outcome, Pushed, Select,
+    Session, StagedResult,
 };
 
 /// What is to be written.
@@ -47,6 +48,8 @@ pub(super) enum Command {
     Append(Vec<(Vec<u8>, TaskEvent)>),
     PurgeEvents(Timestamp, usize),
     SetWatermark((Timestamp, TaskId)),
+    Import(Vec<Landing>),
+    FinishMigration,
 }
 
 /// What came of it; each is the answer of the calls that have that type.
@@ -67,6 +70,8 @@ pub(super) enum Answer {
     Fired(Vec<Fired>),
     Pushed(Pushed),
     Flag(bool),
+    Imported(Vec<Imported>),
+    Layout(Layout),
 }
 
 /// Takes the answer of a command out, which has only one form for each.
@@ -100,6 +105,8 @@ answers! {
     Fired => Vec<Fired>,
     Pushed => Pushed,
     Flag => bool,
+    Imported => Vec<Imported>,
+    Layout => Layout,
 }
 
 impl TryFrom<Answer> for () {
@@ -147,6 +154,8 @@ impl Command {
             Self::Append(_) => "append",
             Self::PurgeEvents(..) => "purge_events",
             Self::SetWatermark(_) => "set_watermark",
+            Self::Import(_) => "import",
+            Self::FinishMigration => "finish_migration",
         }
     }
 
@@ -160,13 +169,14 @@ impl Command {
             }
             Self::PushModule(_, bytes) => bytes.len(),
             Self::Append(events) => events.iter().map(|(bytes, _)| bytes.len()).sum(),
+            Self::Import(landings) => landings.iter().map(Landing::size).sum(),
             _ => 0,
         }
     }
 
     /// Whether it makes the store larger for good, and so is refused first when space runs out.
     pub(super) fn grows(&self) -> bool {
-        matches!(self, Self::Enqueue(_) | Self::PushModule(..) | Self::Append(_))
+        matches!(self, Self::Enqueue(_) | Self::PushModule(..) | Self::Append(_) | Self::Import(_))
     }
 
     /// Whether it gives space back.
@@ -351,6 +361,8 @@ async fn run_one(tx: &mut Tx<'_>, command: &Command) -> Result<Answer> {
             tx.set_watermark(*mark).await?;
             Answer::Nothing
         }
+        Command::Import(landings) => Answer::Imported(tx.import(landings).await?),
+        Command::FinishMigration => Answer::Layout(super::migrate::TASKS.finish(tx.conn).await?),
         // Run together with their kind.
         Command::Enqueue(_)
         | Command::Finish(_)

@@ -51,13 +51,61 @@ struct Accepted<'a> {
 
 /// What is known while a batch goes in.
 #[derive(Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     known: HashMap<TaskId, Known<'a>>,
     /// The stored form of those that were there before.
     stored: HashMap<TaskId, Vec<u8>>,
     keys: HashMap<(&'a str, &'a str), (TaskId, State)>,
     accepted: Vec<Accepted<'a>>,
     last_seq: i64,
+}
+
+impl<'a> Batch<'a> {
+    /// Whether a task has that id.
+    pub(super) fn is_known(&self, id: TaskId) -> bool {
+        self.known.contains_key(&id)
+    }
+
+    /// Who holds the key that `task` wants, if anybody does.
+    pub(super) fn holder(&self, task: &Task) -> Option<TaskId> {
+        let unique = task.unique.as_ref()?;
+        let holder = self.keys.get(&(task.lane.tenant.as_str(), unique.key.as_str()))?;
+        Some(holder.0)
+    }
+
+    /// What of a task's parents is there and has not ended, each once.
+    pub(super) fn open_parents(&self, task: &Task) -> Vec<i64> {
+        let known = task.after.iter().filter_map(|id| self.known.get(id));
+        let mut open: Vec<i64> =
+            known.filter(|known| !known.state.is_terminal()).map(|known| known.seq).collect();
+        open.sort_unstable();
+        open.dedup();
+        open
+    }
+
+    /// Gives the next place to a task, which from now on is there. Where it comes with its key, that is held by it as of
+    /// `keyed`.
+    pub(super) fn admit(
+        &mut self,
+        new: &'a New,
+        state: State,
+        keyed: Option<Timestamp>,
+        created: Timestamp,
+    ) -> i64 {
+        self.last_seq += 1;
+        let seq = self.last_seq;
+        self.known.insert(new.task.id, Known { seq, state, bytes: Some(&new.bytes) });
+        if let (Some(now), Some(unique)) = (keyed, &new.task.unique) {
+            let window = unique.scope == Scope::Window;
+            let lasts =
+                if window { now < created + unique.window.get() } else { !state.is_terminal() };
+            if lasts {
+                let key = (new.task.lane.tenant.as_str(), unique.key.as_str());
+                self.keys.insert(key, (new.task.id, state));
+            }
+        }
+        seq
+    }
 }
 
 impl Tx<'_> {
@@ -75,7 +123,7 @@ impl Tx<'_> {
     }
 
     /// Finds which of these tasks, and of those they wait for, are there.
-    async fn look_up(&mut self, batch: &mut Batch<'_>, tasks: &[&New]) -> Result<()> {
+    pub(super) async fn look_up(&mut self, batch: &mut Batch<'_>, tasks: &[&New]) -> Result<()> {
         packed!(
             FIND,
             2,
@@ -116,7 +164,11 @@ impl Tx<'_> {
     }
 
     /// Finds who holds the keys that are wanted. A window that is over holds nothing.
-    async fn look_up_keys<'a>(&mut self, batch: &mut Batch<'a>, tasks: &[&'a New]) -> Result<()> {
+    pub(super) async fn look_up_keys<'a>(
+        &mut self,
+        batch: &mut Batch<'a>,
+        tasks: &[&'a New],
+    ) -> Result<()> {
         const HOLDER: &str = "
             select coalesce(t.id, d.id), coalesce(t.state, d.state)
               from omniq_ukey k left join omniq_task t on t.seq = k.holder
@@ -298,11 +350,20 @@ impl Tx<'_> {
     }
 
     async fn insert_edges(&mut self, accepted: &[Accepted<'_>]) -> Result<()> {
+        let edges = accepted.iter().map(|task| (task.seq, task.parents.as_slice()));
+        self.insert_edges_to(edges).await
+    }
+
+    /// Lets each task wait for these others.
+    pub(super) async fn insert_edges_to(
+        &mut self,
+        edges: impl Iterator<Item = (i64, &[i64])>,
+    ) -> Result<()> {
         packed!(INSERT, 2, "insert into omniq_edge(parent, child) select {0}, {1} from {rows}");
         let mut pack = Pack::default();
-        for task in accepted {
-            for parent in &task.parents {
-                pack.row(&[(*parent).into(), task.seq.into()]);
+        for (child, parents) in edges {
+            for parent in parents {
+                pack.row(&[(*parent).into(), child.into()]);
             }
         }
         if !pack.is_empty() {

@@ -31,6 +31,7 @@ struct Found {
     kind: String,
     schema: u32,
     min_writer: u32,
+    incarnation: String,
 }
 
 impl Layout {
@@ -86,12 +87,29 @@ impl Layout {
         Ok(())
     }
 
+    /// The layout that the file has.
+    pub(super) async fn read(&self, conn: &mut SqliteConnection) -> Result<crate::Layout, Fault> {
+        let Found { schema, min_writer, incarnation, .. } = found(conn).await?;
+        Ok(crate::Layout { schema, min_writer, oldest: 1, newest: self.newest(), incarnation })
+    }
+
+    /// From now on only versions write the file that know its layout.
+    pub(super) async fn finish(&self, conn: &mut SqliteConnection) -> Result<crate::Layout, Fault> {
+        const FINISH: &str = "
+            update omniq_meta set value = (select value from omniq_meta where key = 'schema')
+             where key in ('min_reader', 'min_writer')";
+        sqlx::query(FINISH).execute(&mut *conn).await?;
+        self.read(conn).await
+    }
+
+    /// Notes a step. A file that is new is for versions that know its layout; one that was there stays open to those that
+    /// worked with it until [`Self::finish`].
     async fn note(&self, conn: &mut SqliteConnection, schema: u32) -> Result<(), Fault> {
         const NOTE: &str = "
             insert into omniq_meta(key, value)
             values('kind', ?1), ('schema', ?2), ('min_reader', ?2), ('min_writer', ?2),
                   ('incarnation', lower(hex(randomblob(16))))
-            on conflict do update set value = excluded.value where key <> 'incarnation'";
+            on conflict do update set value = excluded.value where key = 'schema'";
         sqlx::query(NOTE).bind(self.kind).bind(i64::from(schema)).execute(conn).await?;
         Ok(())
     }
@@ -101,7 +119,7 @@ async fn found(conn: &mut SqliteConnection) -> Result<Found, Fault> {
     const THERE: &str = "
         select exists(select 1 from sqlite_schema where type = 'table' and name = 'omniq_meta')";
     const META: &str = "
-        select key, cast(value as text) from omniq_meta where key in ('kind', 'schema', 'min_writer')";
+        select key, cast(value as text) from omniq_meta where key in ('kind', 'schema', 'min_writer', 'incarnation')";
     let there: i64 = sqlx::query_scalar(THERE).fetch_one(&mut *conn).await?;
     let mut found = Found::default();
     if there == 0 {
@@ -114,6 +132,7 @@ async fn found(conn: &mut SqliteConnection) -> Result<Found, Fault> {
             "kind" => found.kind = value,
             "schema" => found.schema = number,
             "min_writer" => found.min_writer = number,
+            "incarnation" => found.incarnation = value,
             _ => {}
         }
     }

@@ -23,11 +23,11 @@ pub(super) const LIVE: [State; 4] =
 pub(super) const ENDED: [State; 4] =
     [State::Succeeded, State::Failed, State::Cancelled, State::Expired];
 
-const LIVE_COLUMNS: &str = "
+pub(super) const LIVE_COLUMNS: &str = "
     select x.seq, x.id, l.tenant, l.queue, x.state, x.attempt, x.crashes, x.fence, x.nonce, x.session, x.cancel,
            x.created, x.due, x.started, null as finished, x.error, null as result, b.bytes
       from omniq_task x cross join omniq_lane l on l.id = x.lane left join omniq_body b on b.seq = x.seq";
-const DONE_COLUMNS: &str = "
+pub(super) const DONE_COLUMNS: &str = "
     select x.seq, x.id, l.tenant, l.queue, x.state, x.attempt, x.crashes, x.fence, x.nonce, null, x.cancel,
            x.created, null, x.started, x.finished, null, x.result, b.bytes
       from omniq_done x cross join omniq_lane l on l.id = x.lane left join omniq_body b on b.seq = x.seq";
@@ -251,7 +251,7 @@ fn read_schedules(rows: &[SqliteRow]) -> Result<Vec<Schedule>> {
 }
 
 /// Reads a row of [`LIVE_COLUMNS`] or [`DONE_COLUMNS`].
-fn info(row: &SqliteRow) -> Result<Info> {
+pub(super) fn info(row: &SqliteRow) -> Result<Info> {
     let state = state(row.try_get(4)?);
     let fence: i64 = row.try_get(7)?;
     let nonce: Option<i64> = row.try_get(8)?;

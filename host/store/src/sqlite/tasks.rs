@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 use super::Config;
 use super::claim::{Claim, RawLease};
 use super::command::Command;
+use super::copy::{self, Landing};
 use super::database::Handle;
 use super::enqueue::New;
 use super::fault::Fault;
@@ -80,6 +81,10 @@ impl TaskStore for SqliteTasks {
             atomic_batch: true,
             external_transaction: true,
         }
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -237,5 +242,45 @@ impl TaskStore for SqliteTasks {
 
     async fn close(&self) -> Result<()> {
         self.db.close().await
+    }
+}
+
+#[async_trait]
+impl Admin for SqliteTasks {
+    async fn check(&self) -> Result<Report> {
+        let mut reader = self.db.reader().await?;
+        let layout = migrate::TASKS.read(reader.conn()).await;
+        let layout = layout.map_err(|fault| self.db.error(fault, "read its schema"))?;
+        let version = copy::version(reader.conn()).await;
+        let version = version.map_err(|fault| self.db.error(fault, "read its version"))?;
+        let Config { durability, path, reserve, .. } = &self.db.config;
+        let weaker = copy::weaknesses(*durability, path, *reserve);
+        Ok(Report { version, durability: *durability, layout: Some(layout), weaker })
+    }
+
+    async fn finish_migration(&self) -> Result<Layout> {
+        self.db.ask(Command::FinishMigration, "finish its migration").await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        let now = self.db.config.clock.now();
+        let mut reader = self.db.reader().await?;
+        let stats = copy::stats(reader.conn(), now).await;
+        stats.map_err(|fault| self.db.error(fault, "count what is in it"))
+    }
+
+    async fn export(&self, after: Option<u64>, max: usize) -> Result<CopyPage> {
+        let now = self.db.config.clock.now();
+        let mut reader = self.db.reader().await?;
+        let page = copy::export(reader.conn(), now, after, max).await;
+        page.map_err(|fault| self.db.error(fault, "export tasks"))
+    }
+
+    async fn import(&self, tasks: Vec<TaskCopy>) -> Result<Vec<Imported>> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let landings = tasks.into_iter().map(Landing::of).collect();
+        self.db.ask(Command::Import(landings), "import tasks").await
     }
 }

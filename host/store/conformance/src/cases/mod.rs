@@ -12,6 +12,7 @@ mod a6_cancel;
 mod a7_reads;
 mod again;
 mod changes;
+mod copy;
 mod dependencies;
 mod events;
 mod hardship;
@@ -256,6 +257,26 @@ macro_rules! for_each_case {
                 what_happened_before_the_wait_is_not_missed [];
                 a_wait_ends_with_its_time [];
                 another_process_wakes_a_waiter [Shared];
+            }
+            copy {
+                every_state_comes_in_whole [Admin];
+                every_state_goes_out_whole [Admin];
+                copying_again_changes_nothing [Admin];
+                one_batch_takes_an_id_once [Admin];
+                old_leases_are_void [Admin];
+                an_end_is_not_told_as_applied_before [Admin];
+                the_order_of_claims_is_kept [Admin];
+                what_waits_goes_on_waiting [Admin];
+                a_child_whose_parents_are_not_there_is_let_go [Admin];
+                keys_come_along [Admin];
+                a_key_that_is_taken_keeps_its_task_out [Admin];
+                history_is_forgotten_at_its_time [Admin];
+                what_failed_before_the_copy_can_be_tried_again [Admin];
+                a_walk_gives_each_task_once_whatever_happens [Admin];
+                a_large_batch_goes_over [Admin];
+                what_was_copied_survives_reopening [Admin Durable];
+                it_says_what_it_is [Admin];
+                it_says_how_much_there_is [Admin];
             }
             hardship {
                 a_damaged_task_is_leased_so_that_it_can_be_ended [Damage];
