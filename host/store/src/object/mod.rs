@@ -4,10 +4,12 @@
 //! `modules/` and `events/` are objects of their own. `docs/files.md` says how it works.
 
 mod config;
+pub mod events;
 mod modules;
 mod objects;
 mod results;
 
 pub use config::{Root, open};
+pub use events::ObjectEvents;
 pub use modules::ObjectModules;
 pub use results::ObjectResults;

@@ -45,28 +45,9 @@ impl Objects {
         bytes: Bytes,
         action: &'static str,
     ) -> Result<bool> {
-        self.put(name, bytes, PutMode::Create, action).await
-    }
-
-    /// Writes an object whose bytes are the same whoever writes it.
-    pub(super) async fn replace(
-        &self,
-        name: &str,
-        bytes: Bytes,
-        action: &'static str,
-    ) -> Result<()> {
-        self.put(name, bytes, PutMode::Overwrite, action).await.map(drop)
-    }
-
-    async fn put(
-        &self,
-        name: &str,
-        bytes: Bytes,
-        mode: PutMode,
-        action: &'static str,
-    ) -> Result<bool> {
         let (path, size) = (self.root.path(name), bytes.len());
-        let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), mode.into());
+        let create = PutMode::Create.into();
+        let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), create);
         match within(size, put).await {
             Ok(_) => Ok(true),
             Err(Failed::Said(object_store::Error::AlreadyExists { .. })) => Ok(false),
@@ -112,8 +93,25 @@ impl Objects {
     /// Deletes an object; one that is not there is as good as deleted.
     pub(super) async fn delete(&self, name: &str, action: &'static str) -> Result<()> {
         match within(0, self.root.objects.delete(&self.root.path(name))).await {
-            Ok(()) | Err(Failed::Said(object_store::Error::NotFound { .. })) => Ok(()),
+            Ok(()) | Err(Failed::Said(object_store::Error::NotFound { .. })) => {
+                self.tidy(name);
+                Ok(())
+            }
             Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    /// Removes the folders of a deleted file that are empty now. Whoever makes a file there makes its folders anew.
+    fn tidy(&self, name: &str) {
+        let Some(folder) = &self.root.folder else { return };
+        let mut name = name;
+        // The folders of a kind, such as `results`, stay.
+        while let Some((above, _)) = name.rsplit_once('/').filter(|(above, _)| above.contains('/'))
+        {
+            if std::fs::remove_dir(folder.join(above)).is_err() {
+                return;
+            }
+            name = above;
         }
     }
 

@@ -41,6 +41,9 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<(u64, TaskEvent)>>;
 
     /// Forgets events before `before`, at most `max`; returns how many.
+    ///
+    /// A store that keeps events by the hour or by the day forgets them so: those of an hour or day that is not all
+    /// before `before` stay, and of the last one that it forgets it forgets more than `max`.
     async fn purge(&self, before: Timestamp, max: usize) -> Result<usize>;
 
     /// Up to where the repair from the task store has come: ends up to this instant and id are all there.

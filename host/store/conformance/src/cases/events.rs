@@ -1,5 +1,7 @@
 //! The store of events: what happened, once each, in the order of time.
 
+use std::time::Duration;
+
 use omniq_model::{EventKind, SessionId, TaskEvent, TaskId, Timestamp};
 use omniq_store::EventFilter;
 
@@ -105,18 +107,20 @@ pub(crate) async fn events_are_read_page_by_page(kit: &Kit) {
     assert!(all.iter().all(|event| seen.contains(event)));
 }
 
+/// By days: some stores forget by the hour or by the day.
 pub(crate) async fn old_events_are_forgotten(kit: &Kit) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     for index in 0..5 {
-        let event = event(kit.task().id, 0, EventKind::Enqueued, START + TICK * index);
+        let event = event(kit.task().id, 0, EventKind::Enqueued, START + DAY * index);
         kit.events().append(vec![event]).await.unwrap();
     }
     for expected in [2, 1, 0] {
-        assert_eq!(kit.events().purge(START + TICK * 3, 2).await.unwrap(), expected);
+        assert_eq!(kit.events().purge(START + DAY * 3, 2).await.unwrap(), expected);
     }
     let left = query(kit, &EventFilter::default()).await;
     assert_eq!(
         left.iter().map(|event| event.at).collect::<Vec<_>>(),
-        [START + TICK * 3, START + TICK * 4]
+        [START + DAY * 3, START + DAY * 4]
     );
 }
 

@@ -1,0 +1,199 @@
+//! An event as one line of JSON, with a name for each thing a person asks for.
+//!
+//! What the named columns cannot hold, such as an error's value or fields of a newer version, stands as the whole record
+//! in `record`; so an event comes back exactly as it was.
+
+use omniq_model::{EventKind, Lane, SessionId, TaskError, TaskEvent, TaskId, Timestamp, record};
+use serde_json::{Map, Value, json};
+
+use super::hour::Iso;
+
+/// The columns, and their types in SQL. All are there in every line but `session`, `error_kind`, `error` and `record`.
+pub(super) const COLUMNS: [(&str, &str); 15] = [
+    ("at", "varchar"),
+    ("ms", "bigint"),
+    ("task", "varchar"),
+    ("fence", "bigint"),
+    ("kind", "varchar"),
+    ("tenant", "varchar"),
+    ("queue", "varchar"),
+    ("attempt", "bigint"),
+    ("session", "varchar"),
+    ("what", "varchar"),
+    ("micros", "bigint"),
+    ("missing", "bigint"),
+    ("error_kind", "varchar"),
+    ("error", "varchar"),
+    ("record", "varchar"),
+];
+
+/// What makes an event the same event.
+pub(super) type Identity = (TaskId, u64, EventKind);
+
+pub(super) fn identity(event: &TaskEvent) -> Identity {
+    (event.task, event.fence, event.kind)
+}
+
+/// The event as a line, with its end.
+pub(super) fn encode(event: &TaskEvent) -> String {
+    let mut line = json!({
+        "at": Iso(event.at).to_string(),
+        "ms": event.at.as_millis(),
+        "task": event.task.to_string(),
+        "fence": event.fence,
+        "kind": event.kind.name(),
+        "tenant": event.lane.tenant.as_str(),
+        "queue": event.lane.queue.as_str(),
+        "attempt": event.attempt,
+        "what": event.what,
+        "micros": event.micros,
+        "missing": event.missing,
+    });
+    if let Some(session) = event.session {
+        line["session"] = session.to_string().into();
+    }
+    if let Some(error) = &event.error {
+        line["error_kind"] = error.kind.as_str().into();
+        line["error"] = error.message.as_str().into();
+    }
+    if line.as_object().and_then(plain).as_ref() != Some(event) {
+        line["record"] = hex(&record::encode(event)).into();
+    }
+    let mut line = line.to_string();
+    line.push('\n');
+    line
+}
+
+/// The event of a line.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn decode(line: &[u8]) -> Result<TaskEvent, String> {
+    let line: Map<String, Value> =
+        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    if let Some(record) = line.get("record").and_then(Value::as_str) {
+        let bytes = unhex(record).ok_or("its record is not hexadecimal")?;
+        return record::decode("event", &bytes).map_err(|error| error.to_string());
+    }
+    plain(&line).ok_or_else(|| "a column is missing or is not what it should be".to_owned())
+}
+
+/// The event that the named columns alone give.
+fn plain(line: &Map<String, Value>) -> Option<TaskEvent> {
+    let text = |name: &str| line.get(name).and_then(Value::as_str);
+    let number = |name: &str| line.get(name).and_then(Value::as_u64);
+    let session = match text("session") {
+        Some(hex) => Some(SessionId::new(u64::from_str_radix(hex, 16).ok()?)),
+        None => None,
+    };
+    let error = text("error_kind").map(|kind| TaskError {
+        kind: kind.to_owned(),
+        message: text("error").unwrap_or_default().to_owned(),
+        value: None,
+        backtrace: Vec::new(),
+        hint: String::new(),
+        denials: Vec::new(),
+        unknown: Default::default(),
+    });
+    Some(TaskEvent {
+        task: text("task")?.parse().ok()?,
+        fence: number("fence")?,
+        kind: EventKind::from_name(text("kind")?)?,
+        at: Timestamp::from_millis(line.get("ms")?.as_i64()?),
+        lane: Lane { tenant: text("tenant")?.parse().ok()?, queue: text("queue")?.parse().ok()? },
+        attempt: u32::try_from(number("attempt")?).ok()?,
+        session,
+        error,
+        micros: number("micros")?,
+        missing: number("missing")?,
+        what: text("what")?.to_owned(),
+        unknown: Default::default(),
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    rest.is_empty().then_some(())?;
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use omniq_model::{Kind, Payload};
+
+    use super::*;
+
+    fn event() -> TaskEvent {
+        TaskEvent {
+            task: TaskId::derived(&[b"t"]),
+            fence: 3,
+            kind: EventKind::Failed,
+            at: Timestamp::from_millis(1_700_000_000_000),
+            lane: Lane { tenant: "acme".parse().unwrap(), queue: "media/a".parse().unwrap() },
+            attempt: 2,
+            session: Some(SessionId::new(7)),
+            error: Some(TaskError::new(Kind::Trap, "it \"trapped\"\nhere ☠")),
+            micros: 1500,
+            missing: 0,
+            what: "resize.thumb".into(),
+            unknown: Default::default(),
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_named_columns() {
+        let line = encode(&event());
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: Map<String, Value> = serde_json::from_str(&line).unwrap();
+        assert!(!value.contains_key("record"), "{line}");
+        assert_eq!(value["at"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(value["error"], "it \"trapped\"\nhere ☠");
+        let known = |name: &String| COLUMNS.iter().any(|(column, _)| column == name);
+        assert!(value.keys().all(known), "{line}");
+    }
+
+    #[test]
+    fn every_event_comes_back_as_it_was() {
+        let plain = event();
+        let rich = TaskEvent {
+            error: Some(TaskError {
+                value: Some(Payload::cbor([1])),
+                ..plain.error.clone().unwrap()
+            }),
+            ..plain.clone()
+        };
+        let newer = TaskEvent { unknown: [(99, true.into())].into(), ..plain.clone() };
+        let strange = TaskEvent { kind: EventKind::Other(200), ..plain.clone() };
+        let extreme = TaskEvent {
+            fence: u64::MAX,
+            micros: u64::MAX,
+            at: Timestamp::from_millis(i64::MIN),
+            session: None,
+            error: None,
+            ..plain.clone()
+        };
+        for event in [plain, rich, newer, strange, extreme] {
+            assert_eq!(decode(encode(&event).as_bytes()), Ok(event));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_says_why() {
+        for (line, part) in [
+            ("", "EOF"),
+            ("{", "EOF"),
+            ("{}", "a column is missing"),
+            ("[]", "expected a map"),
+            (r#"{"record":"0"}"#, "not hexadecimal"),
+            (r#"{"record":"00"}"#, "not readable"),
+        ] {
+            let error = decode(line.as_bytes()).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The event store: lines of JSON in folders by hour, to be read with anything that reads lines of JSON.
+//!
+//! `events/dt=2026-11-25/h=16/UUID-NODE-COUNT.ndjson` is what one process wrote of one hour within a few seconds; it is
+//! created once and never changed. The same event may have been written several times, by a repair or after a lost
+//! answer: readers take the one that was written first. Whole hours are forgotten at once.
+//!
+//! An append is answered when its events are in this process's memory; they are written after a few seconds, when they
+//! are many, before anything is read here, and when the store is closed. What is lost with a process is what it did in
+//! that time, but for ends of tasks: those are repaired from the tasks, and the mark of that repair is only moved once
+//! all before it is written.
+
+mod hour;
+mod line;
+mod mark;
+mod read;
+mod segment;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use omniq_model::{TaskEvent, TaskId, Timestamp};
+
+use self::hour::Hour;
+use self::line::{Identity, identity};
+use self::read::Reader;
+use super::Root;
+use super::objects::{NAME, Objects};
+use crate::{Clock, EventFilter, EventStore, Result, SystemClock, failpoint};
+
+/// Events that are written at once, at most and at least where they are many.
+const FLUSH: usize = 10_000;
+/// Events that may wait to be written; an append that finds so many waits for them to be.
+const ROOM: usize = 50_000;
+/// The least and the most time between two tries to write.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How events are kept as objects.
+#[derive(Debug, Clone)]
+pub struct EventOptions {
+    /// How long events wait in memory for others, to be written together. Default: 5 s in a bucket, 1 s in a folder.
+    pub window: Duration,
+    /// The most bytes of memory that the events of one hour may take when they are read. Default: 256 MiB.
+    pub memory: usize,
+}
+
+/// Events as objects. Clones are the same store.
+#[derive(Debug, Clone)]
+pub struct ObjectEvents(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    objects: Objects,
+    options: EventOptions,
+    node: String,
+    clock: SystemClock,
+    buffer: Mutex<Buffer>,
+    /// Whoever writes holds it, so that nothing is written twice at once.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// What is not written yet.
+#[derive(Debug, Default)]
+struct Buffer {
+    events: Vec<TaskEvent>,
+    /// Of [`Buffer::events`]: the same event may come again before it is written.
+    known: HashSet<Identity>,
+    /// Segments whose writing failed or has no answer yet: they keep their names.
+    segments: VecDeque<(String, Bytes)>,
+    /// Somebody waits to write what is here.
+    scheduled: bool,
+}
+
+impl EventOptions {
+    fn of(root: &Root) -> Self {
+        let window = if root.folder.is_some() { 1 } else { 5 };
+        Self { window: Duration::from_secs(window), memory: 256 << 20 }
+    }
+}
+
+impl ObjectEvents {
+    /// The events under a root, by the defaults of [`EventOptions`].
+    pub fn new(root: Root) -> Self {
+        let options = EventOptions::of(&root);
+        Self::with_options(root, options)
+    }
+
+    /// The events under a root.
+    pub fn with_options(root: Root, options: EventOptions) -> Self {
+        Self(Arc::new(Inner {
+            objects: Objects::new(root),
+            options,
+            node: segment::node(),
+            clock: SystemClock::default(),
+            buffer: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// The same, shared with whoever has the place open in this process: all see what any of them appended.
+    pub(crate) fn shared(root: Root) -> Self {
+        static OPEN: LazyLock<Mutex<HashMap<String, Weak<Inner>>>> = LazyLock::new(Mutex::default);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inner) = open.get(&root.shown).and_then(Weak::upgrade) {
+            return Self(inner);
+        }
+        open.retain(|_, inner| inner.strong_count() > 0);
+        let shown = root.shown.clone();
+        let store = Self::new(root);
+        open.insert(shown, Arc::downgrade(&store.0));
+        store
+    }
+}
+
+impl Inner {
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes events; tells whether there are so many that they are to be written now.
+    fn take(self: &Arc<Self>, events: Vec<TaskEvent>) -> bool {
+        let mut buffer = self.buffer();
+        for event in events {
+            if buffer.known.insert(identity(&event)) {
+                buffer.events.push(event);
+            }
+        }
+        if !buffer.scheduled {
+            buffer.scheduled = true;
+            tokio::spawn(write_later(Arc::clone(self)));
+        }
+        buffer.events.len() >= FLUSH
+    }
+
+    /// Writes all that waits.
+    async fn flush(&self) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        loop {
+            self.cut()?;
+            // It stays where it is until it is written: whoever drops this future loses nothing.
+            let Some((name, lines)) = self.buffer().segments.front().cloned() else {
+                return Ok(());
+            };
+            failpoint::hit("object.events.before");
+            // One that is there was written by an earlier try: nobody else has its name.
+            self.objects.create(&name, lines, "keep events").await?;
+            self.buffer().segments.pop_front();
+        }
+    }
+
+    /// Makes segments of the events that wait.
+    fn cut(&self) -> Result<()> {
+        let mut buffer = self.buffer();
+        if buffer.events.is_empty() {
+            return Ok(());
+        }
+        let segments = segment::segments(self.clock.now(), &self.node, &buffer.events)?;
+        buffer.segments.extend(segments.into_iter().map(|(name, lines)| (name, lines.into())));
+        buffer.events.clear();
+        buffer.known.clear();
+        Ok(())
+    }
+}
+
+/// Writes what waits when its time has come, however often that fails.
+async fn write_later(inner: Arc<Inner>) {
+    tokio::time::sleep(inner.options.window).await;
+    let mut pause = BACKOFF.0;
+    inner.buffer().scheduled = false; // what comes from now on is written by the next
+    while inner.flush().await.is_err() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(BACKOFF.1);
+    }
+}
+
+#[async_trait]
+impl EventStore for ObjectEvents {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn append(&self, events: Vec<TaskEvent>) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let waiting = {
+            let buffer = self.0.buffer();
+            buffer.events.len() + buffer.segments.len() * (FLUSH / 4)
+        };
+        if waiting >= ROOM {
+            self.0.flush().await?;
+        }
+        if self.0.take(events) {
+            // What fails here is tried again later, and the next append that finds no room tells.
+            let _ = self.0.flush().await;
+        }
+        Ok(())
+    }
+
+    async fn query(
+        &self,
+        filter: &EventFilter,
+        after: Option<u64>,
+        max: usize,
+    ) -> Result<Vec<(u64, TaskEvent)>> {
+        self.0.flush().await?;
+        let (objects, memory) = (&self.0.objects, self.0.options.memory);
+        let mut reader = Reader::new(objects, filter, after.map(read::time_of), memory).await?;
+        let (mut found, mut last) = (Vec::new(), None);
+        while let Some(hour) = reader.next().await? {
+            for event in hour.into_iter().map(|found| found.event) {
+                if found.len() >= max {
+                    return Ok(found);
+                }
+                let position = read::position(&event, last);
+                last = Some(position);
+                let fits = after.is_none_or(|after| position > after)
+                    && filter.from.is_none_or(|from| event.at >= from)
+                    && filter.to.is_none_or(|to| event.at < to);
+                if fits {
+                    found.push((position, event));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn purge(&self, before: Timestamp, max: usize) -> Result<usize> {
+        const ACTION: &str = "forget events";
+        self.0.flush().await?;
+        let (first, last) = (Hour::of(Timestamp::from_millis(0)), Hour::of(before));
+        let mut forgotten = 0;
+        for hour in read::hours(&self.0.objects, first, last).await? {
+            if hour.end() > before || forgotten >= max {
+                break;
+            }
+            let segments = self.0.objects.list(&hour.folder(), ACTION).await?;
+            forgotten += segments.iter().map(|name| segment::count(name)).sum::<usize>();
+            self.0.objects.delete_all(segments, ACTION).await?;
+        }
+        Ok(forgotten)
+    }
+
+    async fn watermark(&self) -> Result<(Timestamp, TaskId)> {
+        mark::read(&self.0.objects).await
+    }
+
+    async fn set_watermark(&self, mark: (Timestamp, TaskId)) -> Result<()> {
+        // What is before the mark is never repaired again.
+        self.0.flush().await?;
+        mark::write(&self.0.objects, mark).await
+    }
+
+    /// Writes what waits.
+    async fn close(&self) -> Result<()> {
+        self.0.flush().await
+    }
+}
