@@ -9,9 +9,12 @@ pub mod clock;
 pub mod core;
 mod error;
 pub mod failpoint;
+pub mod guard;
 #[cfg(any(feature = "nats", feature = "object"))]
 pub mod log;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "object")]
 pub mod object;
 mod open;

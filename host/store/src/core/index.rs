@@ -111,6 +111,8 @@ impl Core {
     pub(super) fn forget(&mut self, ix: Ix) {
         self.unlink(ix);
         let Some(slot) = self.slots.remove(ix) else { return };
+        #[cfg(any(feature = "nats", feature = "object"))]
+        self.drop_values(&slot);
         self.ids.remove(&slot.id);
         self.keys.free(ix, &slot.task);
         self.lanes.tidy(slot.lane);

@@ -15,10 +15,14 @@ mod edges;
 mod enqueue;
 mod finish;
 #[cfg(any(feature = "nats", feature = "object"))]
+mod idle;
+#[cfg(any(feature = "nats", feature = "object"))]
 mod image;
 mod index;
 mod keys;
 mod lanes;
+#[cfg(any(feature = "nats", feature = "object"))]
+mod peek;
 mod read;
 mod schedule;
 mod session;
@@ -31,6 +35,8 @@ mod tests;
 
 #[cfg(any(feature = "nats", feature = "object"))]
 pub use self::image::Image;
+#[cfg(any(feature = "nats", feature = "object"))]
+pub use self::peek::Dropped;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,6 +71,9 @@ pub struct Core {
     schedules: Schedules,
     last_seq: u64,
     changed: Changed,
+    /// Values kept elsewhere that lost their task; `None` where nobody asks.
+    #[cfg(any(feature = "nats", feature = "object"))]
+    dropped: Option<Vec<Dropped>>,
 }
 
 /// What has changed since it was last asked for: whom it may interest.

@@ -1,0 +1,202 @@
+//! The connection, and the streams and buckets of a store: made where they are missing, checked where they are there.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context, kv, object_store, stream};
+use async_nats::{Client, ConnectOptions, Event};
+use tokio::sync::watch;
+
+use super::config::Config;
+use super::fault::{self, Fault, Result};
+use super::values::Values;
+
+/// How the log is written. Goes up when an older version could not read what this one writes.
+pub(super) const SCHEMA: u32 = 1;
+/// The oldest server that can do all this.
+const OLDEST: (i64, i64, i64) = (2, 10, 0);
+/// How long the server knows messages by their id; longer than any call waits.
+const DUPLICATES: Duration = Duration::from_secs(120);
+/// How long one request waits for its answer.
+const REQUEST: Duration = Duration::from_secs(3);
+
+const SCHEMA_KEY: &str = "omniq_schema";
+const WRITER_KEY: &str = "omniq_min_writer";
+
+/// A connection to a store.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub client: Client,
+    pub context: Context,
+    pub log: stream::Stream<()>,
+    pub values: Values,
+    /// Goes up whenever the connection is lost.
+    pub losses: watch::Receiver<u64>,
+}
+
+/// Connects, makes what is missing and checks what is there.
+pub(super) async fn connect(config: &Config) -> Result<Connection> {
+    let (client, losses) = client(config).await?;
+    let version = client.server_info().version;
+    if !client.is_server_compatible(OLDEST.0, OLDEST.1, OLDEST.2) {
+        return Err(Fault::Config(format!(
+            "the server has version {version}, and {}.{} is the oldest that will do: update it",
+            OLDEST.0, OLDEST.1
+        )));
+    }
+    let context = jetstream::ContextBuilder::new().timeout(REQUEST).ack_timeout(REQUEST);
+    let context = match &config.domain {
+        Some(domain) => context.domain(domain.clone()).build(client.clone()),
+        None => context.build(client.clone()),
+    };
+    let account = context.query_account().await;
+    account.map_err(|error| missing(&error, "JetStream is not there: start the server with `-js`"))?;
+    let log = log(config, &context).await?;
+    let values = values(config, &context).await?;
+    Ok(Connection { client, context, log, values, losses })
+}
+
+async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
+    let (lost, losses) = watch::channel(0);
+    let mut options = ConnectOptions::new()
+        .name("omniq")
+        .connection_timeout(config.patience)
+        .request_timeout(Some(REQUEST))
+        .event_callback(move |event| {
+            if matches!(event, Event::Disconnected | Event::Closed) {
+                lost.send_modify(|count| *count += 1);
+            }
+            async {}
+        })
+        .reconnect_delay_callback(|attempt| {
+            // Full jitter: after an outage not everybody comes back at once.
+            let most = Duration::from_millis(50 << attempt.min(6));
+            most.mul_f64(super::roll())
+        })
+        .require_tls(config.tls);
+    if let Some(login) = &config.login {
+        let (user, password) = login.parts();
+        options =
+            if password.is_empty() { options.token(user) } else { options.user_and_password(user, password) };
+    }
+    if let Some(path) = &config.credentials {
+        options = options.credentials_file(path).await.map_err(|error| {
+            Fault::Config(format!("the credentials `{}` cannot be read: {error}", path.display()))
+        })?;
+    }
+    if let Some(path) = &config.authority {
+        options = options.add_root_certificates(path.clone());
+    }
+    let servers: Vec<String> = config.servers.clone();
+    let connected = tokio::time::timeout(config.patience, options.connect(servers)).await;
+    match connected {
+        Ok(Ok(client)) => Ok((client, losses)),
+        Ok(Err(error)) => Err(refused(&error)),
+        Err(_) => Err(Fault::Unknown(format!("no server answered within {:?}", config.patience))),
+    }
+}
+
+fn refused(error: &async_nats::ConnectError) -> Fault {
+    use async_nats::ConnectErrorKind as Kind;
+    match error.kind() {
+        Kind::Authentication | Kind::AuthorizationViolation => {
+            Fault::Config("the server does not accept who we are; check user, password or credentials".into())
+        }
+        Kind::ServerParse | Kind::Tls => Fault::Config(fault::chain(error)),
+        _ => Fault::Unknown(fault::chain(error)),
+    }
+}
+
+/// An error that most likely means that something is not there, or not allowed.
+fn missing(error: &(dyn std::error::Error + 'static), hint: &str) -> Fault {
+    match fault::of(error) {
+        Fault::Unknown(reason) if reason.contains("timed out") => Fault::Unknown(reason),
+        Fault::Unknown(reason) => Fault::Config(format!("{hint} ({reason})")),
+        other => other,
+    }
+}
+
+async fn log(config: &Config, context: &Context) -> Result<stream::Stream<()>> {
+    let name = config.log_stream();
+    let wanted = stream::Config {
+        name: name.clone(),
+        description: Some("the commands of an OmniQ store".into()),
+        subjects: vec![config.log_subject()],
+        retention: stream::RetentionPolicy::Limits,
+        // What is old is work that waits: new commands are refused before any of it goes.
+        discard: stream::DiscardPolicy::New,
+        storage: stream::StorageType::File,
+        num_replicas: config.replicas,
+        duplicate_window: DUPLICATES,
+        allow_direct: true,
+        metadata: HashMap::from([
+            (SCHEMA_KEY.to_owned(), SCHEMA.to_string()),
+            (WRITER_KEY.to_owned(), SCHEMA.to_string()),
+        ]),
+        ..Default::default()
+    };
+    let hint = "the stream of commands cannot be made or read: rights to the JetStream API are needed";
+    let stream = context.get_or_create_stream(wanted).await.map_err(|error| missing(&error, hint))?;
+    check(&stream.cached_info().config)?;
+    context.get_stream_no_info(name).await.map_err(|error| missing(&error, hint))
+}
+
+/// Checks a stream that was there.
+fn check(config: &stream::Config) -> Result<()> {
+    let number = |key: &str| config.metadata.get(key).and_then(|text| text.parse::<u32>().ok());
+    let (Some(schema), Some(writer)) = (number(SCHEMA_KEY), number(WRITER_KEY)) else {
+        return Err(Fault::Config(format!("the stream `{}` is not one of OmniQ's", config.name)));
+    };
+    if writer > SCHEMA || schema < SCHEMA {
+        return Err(Fault::Schema { found: schema, newer: writer > SCHEMA });
+    }
+    let lossy = [
+        (config.discard != stream::DiscardPolicy::New, "`discard` must be `new`"),
+        (config.retention != stream::RetentionPolicy::Limits, "its retention must be `limits`"),
+        (config.max_messages > 0, "`max_msgs` must not be limited"),
+        (!config.max_age.is_zero(), "`max_age` must not be limited"),
+        (config.storage != stream::StorageType::File, "its storage must be `file`"),
+        (config.no_ack, "it must acknowledge"),
+        (config.persist_mode == Some(stream::PersistenceMode::Async), "`persist_mode` must not be `async`"),
+    ];
+    match lossy.iter().find(|(wrong, _)| *wrong) {
+        Some((_, reason)) => Err(Fault::Config(format!(
+            "the stream `{}` may lose commands: {reason}; change it with `nats stream edit`",
+            config.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+async fn values(config: &Config, context: &Context) -> Result<Values> {
+    let bucket = config.bucket();
+    let hint = "the bucket of values cannot be made or read: rights to the JetStream API are needed";
+    let values = match context.get_key_value(&bucket).await {
+        Ok(values) => values,
+        Err(_) => context
+            .create_key_value(kv::Config {
+                bucket: bucket.clone(),
+                description: "arguments and results of an OmniQ store".into(),
+                history: 1,
+                storage: stream::StorageType::File,
+                num_replicas: config.replicas,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| missing(&error, hint))?,
+    };
+    let objects = match context.get_object_store(&bucket).await {
+        Ok(objects) => objects,
+        Err(_) => context
+            .create_object_store(object_store::Config {
+                bucket: bucket.clone(),
+                description: Some("modules, images and large values of an OmniQ store".into()),
+                storage: stream::StorageType::File,
+                num_replicas: config.replicas,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| missing(&error, hint))?,
+    };
+    Ok(Values::new(context.clone(), bucket, values, objects, config.grace))
+}

@@ -1,0 +1,360 @@
+//! One process's part in a store: a thread that sends what is asked for to the log, applies the log as it comes back, and
+//! answers what it finds there that this process had sent.
+//!
+//! Everybody applies every command, in the order of the log. So nobody owns the store, no command is ever in conflict with
+//! another, and a command that is in the log has been carried out, whoever sent it and whatever became of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use omniq_model::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::config::Config;
+use super::connect;
+use super::entry::{Answer, Entry, Sender};
+use super::fault::{Fault, NAME, Result};
+use super::state::State;
+use super::values::Values;
+use super::watch::Watch;
+use super::{follow, send};
+use crate::{Clock as _, Error, SystemClock};
+
+/// Commands that wait at most; more callers wait to be let in.
+const QUEUE: usize = 4096;
+
+/// A command, its bytes, and where its answer goes.
+pub(super) struct Ask {
+    pub entry: Entry,
+    pub bytes: Vec<u8>,
+    pub reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// Who waits until this process has applied all that is in the log by now.
+pub(super) type Look = oneshot::Sender<Result<()>>;
+
+/// What the thread and the callers share.
+pub(super) struct Shared {
+    pub config: Config,
+    /// What people call the place.
+    pub shown: String,
+    /// Tells our messages from those of others.
+    pub process: u64,
+    pub state: Mutex<State>,
+    pub watch: Watch,
+    /// The last message that was applied.
+    pub applied: watch::Sender<u64>,
+    /// What was sent and has not come back.
+    pub pending: Mutex<HashMap<u64, Vec<Ask>>>,
+    /// Why nothing can be done any more.
+    pub broken: Mutex<Option<Fault>>,
+    /// The server's clock less ours, in milliseconds.
+    pub offset: AtomicI64,
+    pub clock: SystemClock,
+    /// Whether this process is taking an image.
+    pub imaging: AtomicBool,
+    /// Where the sweep of values goes on: of small ones and of large ones.
+    pub sweep: tokio::sync::Mutex<[u64; 2]>,
+    pub values: std::sync::OnceLock<Values>,
+    asks: Mutex<Option<mpsc::Sender<Ask>>>,
+    looks: Mutex<Option<mpsc::Sender<Look>>>,
+    closed: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+    holds: AtomicUsize,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.shown).finish()
+    }
+}
+
+/// A store's hold on the engine, which stops when the last one lets go.
+#[derive(Debug, Clone)]
+pub(super) struct Handle(Arc<Hold>);
+
+#[derive(Debug)]
+struct Hold {
+    shared: Arc<Shared>,
+    released: AtomicBool,
+}
+
+type Open = tokio::sync::Mutex<HashMap<String, Weak<Shared>>>;
+
+impl Handle {
+    pub(super) async fn open(config: Config) -> crate::Result<Self> {
+        Ok(Self::on(&start(config).await?))
+    }
+
+    /// The store as it is open in this process; opened if it is not.
+    pub(super) async fn shared(config: Config) -> crate::Result<Self> {
+        static OPEN: LazyLock<Open> = LazyLock::new(Open::default);
+        let mut open = OPEN.lock().await;
+        let key = config.shown();
+        if let Some(shared) = open.get(&key).and_then(Weak::upgrade)
+            && shared.check().is_ok()
+        {
+            return Ok(Self::on(&shared));
+        }
+        open.retain(|_, shared| shared.strong_count() > 0);
+        let shared = start(config).await?;
+        open.insert(key, Arc::downgrade(&shared));
+        Ok(Self::on(&shared))
+    }
+
+    /// Another store's hold on the same engine.
+    pub(super) fn beside(&self) -> Self {
+        Self::on(&self.0.shared)
+    }
+
+    fn on(shared: &Arc<Shared>) -> Self {
+        shared.holds.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::new(Hold { shared: Arc::clone(shared), released: AtomicBool::new(false) }))
+    }
+
+    /// Lets go. The engine stops if nobody else holds it.
+    pub(super) async fn close(&self) -> crate::Result<()> {
+        if self.0.release() {
+            self.0.shared.let_go();
+            if let Some(closed) = self.0.shared.closed.lock().await.take() {
+                let _ = closed.await; // it is gone either way
+            }
+        }
+        Ok(())
+    }
+
+    /// An error about this store.
+    pub(super) fn error(&self, fault: Fault, action: &'static str) -> Error {
+        fault.into_error(&self.0.shared.shown, action)
+    }
+
+    /// Has a command put into the log, and waits until it was applied. When the call is dropped it may still be.
+    pub(super) async fn ask(&self, entry: Entry, action: &'static str) -> crate::Result<Answer> {
+        self.check().map_err(|fault| self.error(fault, action))?;
+        self.0.shared.ask(entry).await.map_err(|fault| self.error(fault, action))
+    }
+
+    /// Waits until this process has applied all that is in the log by now: what others were told is committed is seen.
+    pub(super) async fn look(&self, action: &'static str) -> crate::Result<()> {
+        self.check().map_err(|fault| self.error(fault, action))?;
+        self.0.shared.look().await.map_err(|fault| self.error(fault, action))
+    }
+
+    /// Reads what this process knows by now.
+    pub(super) fn read<T>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&State, Timestamp) -> T,
+    ) -> crate::Result<T> {
+        let now = self.now();
+        let state = self.0.shared.state().map_err(|fault| self.error(fault, action))?;
+        Ok(read(&state, now.max(state.now)))
+    }
+
+    /// Waits until all that is in the log is known, and reads.
+    pub(super) async fn read_all<T>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&State, Timestamp) -> T,
+    ) -> crate::Result<T> {
+        self.look(action).await?;
+        self.read(action, read)
+    }
+
+    /// Where values are kept.
+    pub(super) fn values(&self) -> crate::Result<&Values> {
+        self.0.shared.values.get().ok_or(Error::Closed(NAME))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.0.released.load(Ordering::Acquire) { Err(Fault::Closed) } else { self.0.shared.check() }
+    }
+}
+
+impl Deref for Handle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0.shared
+    }
+}
+
+impl Hold {
+    /// Tells whether nobody holds the engine any more.
+    fn release(&self) -> bool {
+        !self.released.swap(true, Ordering::AcqRel)
+            && self.shared.holds.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.release() {
+            self.shared.let_go();
+        }
+    }
+}
+
+/// Locks what no panic leaves half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// The state. A panic in the middle of a change may have left it half done, so nobody is let in after one.
+    pub(super) fn state(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| Fault::Unknown("a panic interrupted a change of the state".into()))
+    }
+
+    /// The server's clock, as well as it is known here.
+    pub(super) fn now(&self) -> Timestamp {
+        match &self.config.clock {
+            Some(clock) => clock.now(),
+            None => {
+                let here = self.clock.now().as_millis();
+                Timestamp::from_millis(here.saturating_add(self.offset.load(Ordering::Relaxed)))
+            }
+        }
+    }
+
+    pub(super) async fn ask(&self, entry: Entry) -> Result<Answer> {
+        let bytes = entry.to_bytes();
+        let (reply, answer) = oneshot::channel();
+        let asks = lock(&self.asks).clone().ok_or(Fault::Closed)?;
+        let ask = Ask { entry, bytes, reply };
+        let asked = async {
+            asks.send(ask).await.map_err(|_| Fault::Closed)?;
+            answer.await.map_err(|_| Fault::unknown("the engine stopped before it answered"))?
+        };
+        // The engine answers within the patience, unless the log does not come back.
+        match tokio::time::timeout(self.config.patience * 2, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    pub(super) async fn look(&self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let looks = lock(&self.looks).clone().ok_or(Fault::Closed)?;
+        let looked = async {
+            looks.send(reply).await.map_err(|_| Fault::Closed)?;
+            answer.await.map_err(|_| Fault::unknown("the engine stopped before it answered"))?
+        };
+        match tokio::time::timeout(self.config.patience, looked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn silent(&self) -> Fault {
+        Fault::Unknown(format!("the server did not answer within {:?}", self.config.patience))
+    }
+
+    /// Whether anything can still be done.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_broken()?;
+        if lock(&self.asks).is_some() { Ok(()) } else { Err(Fault::Closed) }
+    }
+
+    pub(super) fn check_broken(&self) -> Result<()> {
+        lock(&self.broken).clone().map_or(Ok(()), Err)
+    }
+
+    /// Nothing can be done any more.
+    pub(super) fn fail(&self, fault: &Fault) {
+        lock(&self.broken).get_or_insert_with(|| fault.clone());
+        self.drop_pending(fault);
+    }
+
+    /// Tells all whose commands were sent that nobody knows what became of them.
+    pub(super) fn drop_pending(&self, fault: &Fault) {
+        let pending = std::mem::take(&mut *lock(&self.pending));
+        for ask in pending.into_values().flatten() {
+            let _ = ask.reply.send(Err(fault.clone())); // a caller that went away does not want to know
+        }
+    }
+
+    pub(super) fn sender(&self, number: u64) -> Sender {
+        Sender { process: self.process, number }
+    }
+
+    /// Takes no more commands; the engine ends after those it has.
+    fn let_go(&self) {
+        lock(&self.asks).take();
+        lock(&self.looks).take();
+    }
+}
+
+/// Starts an engine in a thread of its own; returns once it has applied all that is in the log.
+async fn start(config: Config) -> crate::Result<Arc<Shared>> {
+    config.check()?;
+    let (asks, asked) = mpsc::channel(QUEUE);
+    let (looks, looked) = mpsc::channel(QUEUE);
+    let (closed, closing) = oneshot::channel();
+    let shared = Arc::new(Shared {
+        shown: config.shown(),
+        config,
+        process: super::random(),
+        state: Mutex::default(),
+        watch: Watch::default(),
+        applied: watch::Sender::new(0),
+        pending: Mutex::default(),
+        broken: Mutex::default(),
+        offset: AtomicI64::new(0),
+        clock: SystemClock::default(),
+        imaging: AtomicBool::new(false),
+        sweep: tokio::sync::Mutex::default(),
+        values: std::sync::OnceLock::new(),
+        asks: Mutex::new(Some(asks)),
+        looks: Mutex::new(Some(looks)),
+        closed: tokio::sync::Mutex::new(Some(closing)),
+        holds: AtomicUsize::new(0),
+    });
+    let (opened, opening) = oneshot::channel();
+    let of_thread = Arc::clone(&shared);
+    let thread = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let reason = format!("the engine's runtime did not start: {error}");
+                let _ = opened.send(Err(Fault::Config(reason))); // nobody waits any more
+                return;
+            }
+        };
+        runtime.block_on(run(of_thread, asked, looked, opened));
+        let _ = closed.send(()); // nobody waits for it when the store was dropped
+    };
+    std::thread::Builder::new()
+        .name("omniq-nats".into())
+        .spawn(thread)
+        .map_err(|error| Error::Config(format!("the engine's thread did not start: {error}")))?;
+    let opening = opening.await.unwrap_or(Err(Fault::Closed));
+    opening.map_err(|fault| fault.into_error(&shared.shown, "open it"))?;
+    Ok(shared)
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    asks: mpsc::Receiver<Ask>,
+    looks: mpsc::Receiver<Look>,
+    opened: oneshot::Sender<Result<()>>,
+) {
+    let connection = match connect::connect(&shared.config).await {
+        Ok(connection) => connection,
+        Err(fault) => {
+            let _ = opened.send(Err(fault)); // nobody waits any more
+            return;
+        }
+    };
+    let _ = shared.values.set(connection.values.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(follow::follow(Arc::clone(&shared), connection.clone()));
+    tasks.spawn(follow::look(Arc::clone(&shared), connection.clone(), looks));
+    let current = shared.look().await.and_then(|()| shared.check());
+    if opened.send(current).is_err() {
+        return;
+    }
+    send::send(&shared, &connection, asks).await;
+}

@@ -1,0 +1,151 @@
+//! To the log: what queued while the last messages were on their way goes together into the next.
+//!
+//! There is no timer in it: a lone caller's command is sent at once, and under load the batches make themselves. A message
+//! is sent again until its answer comes, under the same id, so that the server keeps it once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::connect::Connection;
+use super::engine::{Ask, Shared, lock};
+use super::entry::{self, Sender};
+use super::fault::{self, Fault, Result};
+use super::image;
+use crate::failpoint;
+
+/// Messages on their way at the same time: enough that the server is never idle, few enough that batches form.
+const WINDOW: usize = 4;
+/// Commands in one message at most, and bytes after which none is added.
+const BATCH: usize = 4096;
+const BATCH_BYTES: usize = 256 << 10;
+/// The most bytes of a message, whatever the server allows: a larger one is put into an object and named in the log.
+const MOST: usize = 1 << 20;
+/// What the server's limit counts beside our bytes.
+const HEADERS: usize = 4 << 10;
+
+/// Sends until all who could ask are gone, and all answers are there.
+pub(super) async fn send(shared: &Arc<Shared>, connection: &Connection, mut asks: mpsc::Receiver<Ask>) {
+    let window = Arc::new(Semaphore::new(WINDOW));
+    let mut number = 0;
+    loop {
+        // Only once there is room is the batch made: what comes until then goes with it.
+        let permit = Arc::clone(&window).acquire_owned().await;
+        let permit = permit.expect("nobody closes the window");
+        let Some(first) = asks.recv().await else { break };
+        let mut bytes = first.bytes.len();
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Ok(next) = asks.try_recv()
+        {
+            bytes += next.bytes.len();
+            batch.push(next);
+        }
+        number += 1;
+        let sender = shared.sender(number);
+        tokio::spawn(send_batch(Arc::clone(shared), connection.clone(), sender, batch, permit));
+    }
+    // All of them: nothing is on its way any more.
+    let _ = window.acquire_many(WINDOW as u32).await;
+    let mut applied = shared.applied.subscribe();
+    let _ = tokio::time::timeout(
+        shared.config.patience,
+        applied.wait_for(|_| lock(&shared.pending).is_empty()),
+    )
+    .await;
+}
+
+/// Sends one batch until it is in the log, or nobody waits for it any more.
+async fn send_batch(
+    shared: Arc<Shared>,
+    connection: Connection,
+    sender: Sender,
+    batch: Vec<Ask>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let kinds: Vec<_> = batch.iter().map(|ask| ask.entry.kind()).collect();
+    hit(&kinds, "before_publish");
+    let now = shared.config.clock.as_ref().map(|clock| clock.now());
+    let message = entry::message(sender, now, batch.iter().map(|ask| ask.bytes.as_slice()));
+    // It may come back before its answer does.
+    lock(&shared.pending).insert(sender.number, batch);
+    let sent = put(&shared, &connection, sender, message).await;
+    hit(&kinds, "after_publish");
+    if let Err(fault) = sent {
+        let refused = lock(&shared.pending).remove(&sender.number).unwrap_or_default();
+        if matches!(fault, Fault::Full(_)) {
+            image::begin(&shared, &connection); // a new image lets old messages go
+        }
+        for ask in refused {
+            let _ = ask.reply.send(Err(fault.clone())); // a caller that went away does not want to know
+        }
+    }
+}
+
+/// Puts a message into the log.
+async fn put(
+    shared: &Shared,
+    connection: &Connection,
+    sender: Sender,
+    message: Vec<u8>,
+) -> Result<()> {
+    let deadline = Instant::now() + shared.config.patience;
+    let most = connection.client.max_payload().min(MOST).saturating_sub(HEADERS);
+    let message = if message.len() > most {
+        let now = shared.config.clock.as_ref().map(|clock| clock.now());
+        let object = format!("message.{}", sender.id());
+        connection.values.put_object(&object, &message).await?;
+        entry::elsewhere(sender, now, &object)
+    } else {
+        message
+    };
+    let message = Bytes::from(message);
+    let mut attempt = 0;
+    loop {
+        match publish(shared, connection, sender, message.clone()).await {
+            Ok(()) => return Ok(()),
+            Err((fault, again)) => {
+                let pause = Duration::from_millis(50 << attempt.min(4)).mul_f64(super::roll());
+                if !again || Instant::now() + pause >= deadline {
+                    return Err(fault);
+                }
+                if !lock(&shared.pending).contains_key(&sender.number) {
+                    return Ok(()); // it came back: only the answer was lost
+                }
+                tokio::time::sleep(pause).await;
+                attempt += 1;
+            }
+        }
+    }
+}
+
+/// Sends a message once; an error says whether to try it again.
+async fn publish(
+    shared: &Shared,
+    connection: &Connection,
+    sender: Sender,
+    message: Bytes,
+) -> std::result::Result<(), (Fault, bool)> {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, sender.id());
+    let subject = shared.config.log_subject();
+    let sent = connection.context.publish_with_headers(subject, headers, message).await;
+    let answer = match sent {
+        Ok(answer) => answer.await,
+        Err(error) => Err(error),
+    };
+    answer.map(|_| ()).map_err(|error| fault::of_publish(&error))
+}
+
+pub(super) fn hit(kinds: &[&str], place: &str) {
+    if cfg!(any(debug_assertions, feature = "failpoints")) {
+        for kind in kinds {
+            failpoint::hit(&format!("nats.{kind}.{place}"));
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Bytes that are kept beside the log: in the key-value bucket up to 256 KiB each, in the object store above.
+//!
+//! A name says what the bytes are (it ends in their digest), so that to put a value again is to put the same one. Nothing
+//! that may just have been put, by a call whose command is still on its way, is removed: only what is older than the
+//! grace, and only the very message that was looked at.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{Context, kv, object_store, stream};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream as streams};
+use omniq_model::{DecodeError, Payload, TaskId};
+use sha2::{Digest as _, Sha256};
+
+use super::fault::{self, Fault, Result};
+use crate::log::outside::{OUTSIDE, Outside};
+
+/// Bytes above which a value is an object.
+const LARGE: usize = 256 << 10;
+/// The entry that lists the images.
+const IMAGES: &str = "images";
+/// Values that are read or written at the same time.
+const AT_ONCE: usize = 64;
+
+/// What a value belongs to: part of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A task's arguments.
+    Arguments(TaskId),
+    /// The value in a task's record.
+    Outcome(TaskId),
+    /// A staged result.
+    Staged(TaskId),
+}
+
+impl Of {
+    /// The name of its value with that digest.
+    pub(super) fn name(self, digest: &[u8; 32]) -> String {
+        let (kind, id) = match self {
+            Self::Arguments(id) => ('a', id),
+            Self::Outcome(id) => ('r', id),
+            Self::Staged(id) => ('s', id),
+        };
+        let mut name = format!("{kind}.{id}.");
+        for byte in digest {
+            name.push(char::from_digit((byte >> 4).into(), 16).unwrap_or('0'));
+            name.push(char::from_digit((byte & 15).into(), 16).unwrap_or('0'));
+        }
+        name
+    }
+
+    /// What the value of that name belongs to, and its digest.
+    pub(super) fn parse(name: &str) -> Option<(Self, [u8; 32])> {
+        let (kind, rest) = name.split_once('.')?;
+        let (id, hex) = rest.split_once('.')?;
+        let id: TaskId = id.parse().ok()?;
+        let mut digest = [0; 32];
+        if hex.len() != 64 || !hex.is_ascii() {
+            return None;
+        }
+        for (index, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).ok()?;
+        }
+        let of = match kind {
+            "a" => Self::Arguments(id),
+            "r" => Self::Outcome(id),
+            "s" => Self::Staged(id),
+            _ => return None,
+        };
+        Some((of, digest))
+    }
+}
+
+/// A value to be kept, and what stands for it.
+#[derive(Debug)]
+pub(super) struct Put {
+    name: String,
+    bytes: Bytes,
+}
+
+/// Where bytes are kept.
+#[derive(Clone)]
+pub(super) struct Values {
+    context: Context,
+    bucket: String,
+    values: kv::Store,
+    objects: object_store::ObjectStore,
+    grace: Duration,
+}
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Values").field(&self.bucket).finish()
+    }
+}
+
+impl Values {
+    pub(super) fn new(
+        context: Context,
+        bucket: String,
+        values: kv::Store,
+        objects: object_store::ObjectStore,
+        grace: Duration,
+    ) -> Self {
+        Self { context, bucket, values, objects, grace }
+    }
+
+    /// Takes a value out if it is too large to stay, and puts a stand-in in its place.
+    pub(super) fn take_out(of: Of, payload: &mut Payload, inline: usize, whole: usize) -> Option<Put> {
+        if payload.bytes.len() <= inline && payload.format != OUTSIDE {
+            return None;
+        }
+        Some(Self::take_out_always(of, payload, whole))
+    }
+
+    /// Takes a value out, and puts a stand-in in its place.
+    pub(super) fn take_out_always(of: Of, payload: &mut Payload, whole: usize) -> Put {
+        let digest: [u8; 32] = Sha256::digest(&payload.bytes).into();
+        let size = payload.bytes.len() as u64;
+        let outside = Outside { digest, format: payload.format, size, whole: whole as u64 };
+        let taken = std::mem::replace(payload, outside.payload());
+        Put { name: of.name(&digest), bytes: taken.bytes.into() }
+    }
+
+    /// Keeps values; returns once all are kept.
+    pub(super) async fn put(&self, puts: Vec<Put>) -> Result<()> {
+        let mut putting = streams::iter(puts.into_iter().map(|put| self.put_one(put)))
+            .buffer_unordered(AT_ONCE);
+        while let Some(done) = putting.next().await {
+            done?;
+        }
+        Ok(())
+    }
+
+    async fn put_one(&self, put: Put) -> Result<()> {
+        if put.bytes.len() > LARGE {
+            return self.put_object(&put.name, &put.bytes).await;
+        }
+        self.values.put(&put.name, put.bytes).await.map_err(|error| fault::of(&error))?;
+        Ok(())
+    }
+
+    /// The list of images, and its revision.
+    pub(super) async fn images(&self) -> Result<Option<(Bytes, u64)>> {
+        let entry = self.values.entry(IMAGES).await.map_err(|error| fault::of(&error))?;
+        Ok(entry.map(|entry| (entry.value, entry.revision)))
+    }
+
+    /// The objects that the images are in.
+    pub(super) async fn image_names(&self) -> Result<Vec<String>> {
+        let images = super::image::known(self).await?.0;
+        Ok(images.iter().map(super::entry::Image::name).collect())
+    }
+
+    /// Replaces the list of images of that revision, 0 for none; `false`: somebody else was faster.
+    pub(super) async fn set_images(&self, list: Vec<u8>, revision: u64) -> Result<bool> {
+        if revision == 0 {
+            return match self.values.create(IMAGES, list.into()).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(fault::of(&error)),
+            };
+        }
+        match self.values.update(IMAGES, list.into(), revision).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(false),
+            Err(error) => Err(fault::of(&error)),
+        }
+    }
+
+    /// Keeps an object.
+    pub(super) async fn put_object(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut bytes = bytes;
+        self.objects.put(name, &mut bytes).await.map_err(|error| fault::of(&error))?;
+        Ok(())
+    }
+
+    /// An object, if it is there.
+    pub(super) async fn object(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let mut object = match self.objects.get(name).await {
+            Ok(object) => object,
+            Err(error) if error.kind() == object_store::GetErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fault::of(&error)),
+        };
+        let mut bytes = Vec::with_capacity(object.info().size);
+        let read = tokio::io::AsyncReadExt::read_to_end(&mut object, &mut bytes).await;
+        read.map_err(|error| Fault::Unknown(format!("the object `{name}` was not read: {error}")))?;
+        Ok(Some(bytes))
+    }
+
+    /// Removes an object, whatever its age.
+    pub(super) async fn remove_object(&self, name: &str) -> Result<()> {
+        match self.objects.delete(name).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == object_store::DeleteErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(fault::of(&error)),
+        }
+        // What is left of it is a note that it was deleted, one for each name for ever.
+        let subject = self.object_subject(name);
+        let stream = self.stream(&format!("OBJ_{}", self.bucket)).await?;
+        stream.purge().filter(subject).await.map_err(|error| fault::of(&error))?;
+        Ok(())
+    }
+
+    fn object_subject(&self, name: &str) -> String {
+        format!("$O.{}.M.{}", self.bucket, base64url(name))
+    }
+
+    async fn stream(&self, name: &str) -> Result<stream::Stream<()>> {
+        self.context.get_stream_no_info(name).await.map_err(|error| fault::of(&error))
+    }
+
+    /// The values that these payloads stand for; an error for one that is gone. Payloads that stand for nothing are given
+    /// back as they are.
+    pub(super) async fn fetch(
+        &self,
+        wanted: Vec<(Of, Payload)>,
+    ) -> Result<Vec<std::result::Result<Payload, DecodeError>>> {
+        let fetch = |(of, payload)| self.fetch_one(of, payload);
+        let mut fetching = streams::iter(wanted.into_iter().map(fetch)).buffered(AT_ONCE);
+        let mut found = Vec::new();
+        while let Some(one) = fetching.next().await {
+            found.push(one?);
+        }
+        Ok(found)
+    }
+
+    async fn fetch_one(
+        &self,
+        of: Of,
+        payload: Payload,
+    ) -> Result<std::result::Result<Payload, DecodeError>> {
+        let outside = match Outside::of(&payload) {
+            Ok(None) => return Ok(Ok(payload)),
+            Ok(Some(outside)) => outside,
+            Err(error) => return Ok(Err(error)),
+        };
+        let name = of.name(&outside.digest);
+        let large = outside.size > LARGE as u64;
+        let bytes = if large { self.object(&name).await? } else { self.value(&name).await? };
+        let right = bytes.filter(|bytes| Sha256::digest(bytes).as_slice() == outside.digest);
+        Ok(match right {
+            Some(bytes) => Ok(Payload { format: outside.format, bytes }),
+            None => Err(DecodeError {
+                what: "value",
+                reason: format!("`{name}` is missing or damaged in the bucket `{}`", self.bucket),
+            }),
+        })
+    }
+
+    async fn value(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let value = self.values.get(name).await.map_err(|error| fault::of(&error))?;
+        Ok(value.map(Into::into))
+    }
+
+    /// Removes values that belong to nothing any more, except those younger than the grace: they may belong to
+    /// something again already.
+    pub(super) async fn drop_values(&self, names: Vec<(String, u64)>) {
+        let drops = names.into_iter().map(|(name, size)| self.drop_one(name, size));
+        // What fails is left over, and found by the sweep.
+        streams::iter(drops).buffer_unordered(8).map(|_: Result<()>| ()).collect::<()>().await;
+    }
+
+    async fn drop_one(&self, name: String, size: u64) -> Result<()> {
+        let large = size > LARGE as u64;
+        let (stream, subject) = if large {
+            (format!("OBJ_{}", self.bucket), self.object_subject(&name))
+        } else {
+            (format!("KV_{}", self.bucket), format!("$KV.{}.{name}", self.bucket))
+        };
+        let stream = self.stream(&stream).await?;
+        let message = match stream.direct_get_last_for_subject(subject).await {
+            Ok(message) => message,
+            Err(error) => return Err(fault::of(&error)),
+        };
+        let last = Message { sequence: message.sequence, millis: millis(message.time) };
+        self.drop_message(&stream, &name, last, large).await
+    }
+
+    /// Removes the very message that was looked at, if it is old enough, and the chunks of its object.
+    async fn drop_message(
+        &self,
+        stream: &stream::Stream<()>,
+        name: &str,
+        message: Message,
+        large: bool,
+    ) -> Result<()> {
+        if !self.is_old(message) {
+            return Ok(());
+        }
+        let nuid = if large {
+            Some(self.objects.info(name).await.map_err(|error| fault::of(&error))?.nuid)
+        } else {
+            None
+        };
+        stream.delete_message(message.sequence).await.map_err(|error| fault::of(&error))?;
+        if let Some(nuid) = nuid {
+            let chunks = format!("$O.{}.C.{nuid}", self.bucket);
+            stream.purge().filter(chunks).await.map_err(|error| fault::of(&error))?;
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, message: Message) -> bool {
+        // Both clocks are only compared over spans of the grace; a host whose clock is behind removes later.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = i64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+        let grace = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
+        now.saturating_sub(message.millis) >= grace
+    }
+
+    /// Looks at up to `max` values from `cursor` on and removes those that belong to nothing; returns where to go on, 0
+    /// after the last one. `keeps` says whether something of that name and digest is still known.
+    pub(super) async fn sweep(
+        &self,
+        large: bool,
+        cursor: u64,
+        max: usize,
+        keeps: impl Fn(&str) -> bool,
+    ) -> Result<u64> {
+        let (name, filter) = if large {
+            (format!("OBJ_{}", self.bucket), format!("$O.{}.M.>", self.bucket))
+        } else {
+            (format!("KV_{}", self.bucket), format!("$KV.{}.>", self.bucket))
+        };
+        let stream = self.stream(&name).await?;
+        let mut cursor = cursor;
+        for found in self.look(&stream, &filter, cursor, max).await? {
+            cursor = found.message.sequence + 1;
+            if !keeps(&found.name) {
+                self.drop_message(&stream, &found.name, found.message, large).await?;
+            }
+            if found.last {
+                return Ok(0);
+            }
+        }
+        Ok(cursor)
+    }
+
+    /// The names of up to `max` messages from `from` on, without their bytes.
+    async fn look(
+        &self,
+        stream: &stream::Stream<()>,
+        filter: &str,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Found>> {
+        use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
+            ack_policy: AckPolicy::None,
+            filter_subject: filter.to_owned(),
+            headers_only: true,
+            inactive_threshold: Duration::from_secs(10),
+            memory_storage: true,
+            num_replicas: 1,
+            ..Default::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| fault::of(&error))?;
+        let batch = consumer.fetch().max_messages(max).messages().await;
+        let mut batch = batch.map_err(|error| fault::of(&error))?;
+        let mut found = Vec::new();
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(Fault::unknown)?;
+            let info = message.info().map_err(Fault::unknown)?;
+            let name = match message.subject.as_str().split_once(".M.") {
+                Some((_, encoded)) if filter.starts_with("$O") => unbase64url(encoded),
+                _ => message.subject.splitn(3, '.').nth(2).unwrap_or_default().to_owned(),
+            };
+            let at = Message { sequence: info.stream_sequence, millis: millis(info.published) };
+            found.push(Found { name, message: at, last: info.pending == 0 });
+        }
+        Ok(found)
+    }
+}
+
+/// A message that was looked at.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    sequence: u64,
+    millis: i64,
+}
+
+struct Found {
+    name: String,
+    message: Message,
+    /// Whether there is none after it.
+    last: bool,
+}
+
+/// An instant of the server's, in milliseconds since 1970.
+pub(super) fn millis(at: async_nats::datetime::DateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// As the object store writes names into subjects (RFC 4648 §5, with padding).
+fn base64url(text: &str) -> String {
+    let mut encoded = String::new();
+    for chunk in text.as_bytes().chunks(3) {
+        let bytes = [chunk[0], chunk.get(1).copied().unwrap_or(0), chunk.get(2).copied().unwrap_or(0)];
+        let bits = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+        for index in 0..4 {
+            let sextet = (bits >> (18 - 6 * index)) & 63;
+            encoded.push(if index <= chunk.len() { ALPHABET[sextet as usize] as char } else { '=' });
+        }
+    }
+    encoded
+}
+
+fn unbase64url(encoded: &str) -> String {
+    let mut bytes = Vec::new();
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in encoded.bytes() {
+        let Some(sextet) = ALPHABET.iter().position(|letter| *letter == byte) else { break };
+        bits = bits << 6 | sextet as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_they_belong_to() {
+        let id = TaskId::derived(&[b"t"]);
+        let digest = [0xa5; 32];
+        for of in [Of::Arguments(id), Of::Outcome(id), Of::Staged(id)] {
+            assert_eq!(Of::parse(&of.name(&digest)), Some((of, digest)));
+        }
+        for name in ["", "a", "a.b.c", "x.018bcfe5-6800-7fff-bfff-ffffffffffff.00", "image"] {
+            assert_eq!(Of::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_objects_are_written_as_the_object_store_does() {
+        for (name, encoded) in [("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("?>~", "Pz5-")] {
+            assert_eq!(base64url(name), encoded);
+            assert_eq!(unbase64url(encoded), name);
+        }
+    }
+}
