@@ -145,6 +145,8 @@ settings! {
             default "30s", from "0s" to "1d";
         /// The most tasks that are claimed in one go.
         batch: NonZeroU32 = "workers.batch", ["OMNIQ_CLAIM_BATCH"], default "500", from "1" to "1000";
+        /// Bytes of arguments a worker holds at most, those of tasks fetched in advance included.
+        claim_bytes: Bytes = "workers.claim_bytes", ["OMNIQ_CLAIM_BYTES"], default "64MiB", from "1MiB" to "64GiB";
     }
 
     /// What holds for a task that says nothing else.

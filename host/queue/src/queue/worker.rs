@@ -186,6 +186,7 @@ fn options(config: &Config) -> WorkerOptions {
         slots: config.workers.slots(processors).get() as usize,
         threads: config.workers.thread_count(processors).get() as usize,
         batch: config.workers.batch.get() as usize,
+        claim_bytes: usize::try_from(config.workers.claim_bytes.0).unwrap_or(usize::MAX),
         lease: config.workers.lease,
         limits: Limits {
             timeout: config.defaults.timeout,

@@ -92,16 +92,16 @@ impl Claimer {
             self.reconcile(&session).await?;
         }
         let room = shared.room();
-        if room == 0 {
-            shared.wake.notified().await;
-            return Ok(());
-        }
-        if !self.backlog.is_empty() {
-            let next = self.backlog.drain(..room.min(self.backlog.len())).collect();
+        if !self.backlog.is_empty() && room.tasks > 0 {
+            let next = self.backlog.drain(..room.tasks.min(self.backlog.len())).collect();
             self.dispatch(next);
             return Ok(());
         }
-        if self.is_crowded(room) {
+        if room.tasks == 0 || room.bytes == 0 {
+            shared.wake.notified().await;
+            return Ok(());
+        }
+        if self.is_crowded(room.tasks) {
             let _ = tokio::time::timeout(CROWDED, shared.wake.notified()).await;
             return Ok(());
         }
@@ -185,9 +185,8 @@ impl Claimer {
     /// Notes what was claimed.
     fn hold(&self, session: &Session, leases: Vec<Lease>) -> Vec<Attempt> {
         let shared = &self.shared;
-        let keys: Vec<_> = leases.iter().map(|lease| (lease.id, lease.token)).collect();
-        let stops = shared.hold(session.id, &keys);
-        shared.counters.claimed.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        let stops = shared.hold(session.id, &leases);
+        shared.counters.claimed.fetch_add(leases.len() as u64, Ordering::Relaxed);
         let mut unreadable = Vec::new();
         let mut attempts = Vec::with_capacity(leases.len());
         for (lease, stop) in leases.into_iter().zip(stops) {

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use omniq_model::{Lane, Name};
 use omniq_store::{Lease, Result, TaskStore, Want};
 
+use super::shared::{Room, footprint};
+
 /// Lanes that are claimed from by turns; those beyond it have theirs when the next ones are looked up.
 const MOST: usize = 64;
 /// Pages that are looked through for lanes of the worker's queues in one go.
 const PAGES: usize = 16;
+/// How large a task is taken to be that nobody has seen yet.
+const LARGE: usize = 1 << 20;
 /// How long lanes are known before others are looked for.
 const FRESH: Duration = Duration::from_millis(100);
 
@@ -21,19 +25,21 @@ pub(super) struct Lanes {
     /// Up to which lane they were looked up.
     cursor: Option<Lane>,
     looked: Option<Instant>,
+    /// Bytes of the largest task lately.
+    largest: usize,
 }
 
 impl Lanes {
     /// Only lanes of these queues; of all if there is none.
     pub fn new(queues: Vec<Name>) -> Self {
-        Self { queues, known: VecDeque::new(), cursor: None, looked: None }
+        Self { queues, known: VecDeque::new(), cursor: None, looked: None, largest: LARGE }
     }
 
     /// What to ask for when there is room for so many: fair shares of those lanes whose turn it is.
     pub async fn wants(
         &mut self,
         tasks: &dyn TaskStore,
-        room: usize,
+        room: Room,
         nonce: impl Fn() -> u64,
     ) -> Result<Vec<Want>> {
         let is_old = self.looked.is_none_or(|looked| looked.elapsed() > FRESH);
@@ -71,28 +77,38 @@ impl Lanes {
         Ok(())
     }
 
-    fn share(&mut self, room: usize, nonce: impl Fn() -> u64) -> Vec<Want> {
-        let count = self.known.len().min(room);
+    /// Fair shares of that room. Each lane may give its first task whatever its size, so that no more lanes are asked
+    /// than have room for one like the largest lately.
+    fn share(&mut self, room: Room, nonce: impl Fn() -> u64) -> Vec<Want> {
+        let for_large = (room.bytes / self.largest.max(1)).max(1);
+        let count = self.known.len().min(room.tasks).min(for_large);
         if count == 0 {
             return Vec::new();
         }
-        let (each, more) = (room / count, room % count);
+        let (each, more) = (room.tasks / count, room.tasks % count);
+        let bytes = room.bytes / count;
         let wants = self.known.iter().take(count).enumerate().map(|(index, lane)| {
-            Want::new(lane.clone(), each + usize::from(index < more), nonce())
+            let max = each + usize::from(index < more);
+            Want { bytes, ..Want::new(lane.clone(), max, nonce()) }
         });
         let wants = wants.collect();
         self.known.rotate_left(count);
         wants
     }
 
-    /// Forgets lanes that gave less than they were asked for: they are empty now.
+    /// Forgets lanes that gave less than they were asked for: they are empty now, unless it was their bound of bytes.
     pub fn learn(&mut self, wants: &[Want], leases: &[Lease]) {
         // Leases come in the order of the wants, each with the nonce of its own.
         for want in wants {
-            let given = leases.iter().filter(|lease| lease.token.nonce == want.nonce).count();
-            if given < want.max {
+            let given = leases.iter().filter(|lease| lease.token.nonce == want.nonce);
+            let (count, bytes) =
+                given.fold((0, 0), |(count, bytes), lease| (count + 1, bytes + footprint(lease)));
+            if count == 0 || count < want.max && bytes < want.bytes / 2 {
                 self.known.retain(|lane| *lane != want.lane);
             }
+        }
+        if let Some(largest) = leases.iter().map(footprint).max() {
+            self.largest = largest.max(self.largest - self.largest / 8);
         }
     }
 }
@@ -109,16 +125,24 @@ mod tests {
         };
         let mut lanes = Lanes::new(Vec::new());
         lanes.known = (0..5).map(lane).collect();
+        let room = |tasks| Room { tasks, bytes: 1 << 30 };
         let mut turns = std::collections::BTreeMap::new();
         for _ in 0..5 {
-            for want in lanes.share(2, || 1) {
+            for want in lanes.share(room(2), || 1) {
                 assert_eq!(want.max, 1);
                 *turns.entry(want.lane).or_insert(0) += 1;
             }
         }
         assert_eq!(turns.values().copied().collect::<Vec<_>>(), [2; 5]);
-        let wants = lanes.share(7, || 1);
+        let wants = lanes.share(room(7), || 1);
         assert_eq!(wants.iter().map(|want| want.max).collect::<Vec<_>>(), [2, 2, 1, 1, 1]);
+        // Where bytes are scarce, only as many lanes are asked as have room for a large task.
+        lanes.largest = 100;
+        let wants = lanes.share(Room { tasks: 7, bytes: 299 }, || 1);
+        let asked: Vec<_> = wants.iter().map(|want| (want.max, want.bytes)).collect();
+        assert_eq!(asked, [(4, 149), (3, 149)]);
+        assert_eq!(lanes.share(Room { tasks: 7, bytes: 1 }, || 1).len(), 1, "one in any case");
+        let wants = lanes.share(room(7), || 1);
         lanes.learn(&wants, &[]);
         assert!(lanes.known.is_empty());
     }

@@ -22,6 +22,9 @@ pub struct WorkerOptions {
     /// The most tasks that are claimed in one go. While tasks take no longer than 50 ms on average, up to two such
     /// batches are fetched in advance: one to run while the next one is claimed. Default 500.
     pub batch: usize,
+    /// Bytes of arguments the worker holds at most: of tasks that run, that wait here, and whose ends are not committed
+    /// yet. One task for each lane it claims from may be beyond it. Default 64 MiB.
+    pub claim_bytes: usize,
     /// How long the worker may be silent before others take its tasks over. It reports three times as often.
     /// Default 15 s.
     pub lease: Duration,
@@ -51,6 +54,7 @@ impl Default for WorkerOptions {
             slots: 32 * processors,
             threads: processors,
             batch: 500,
+            claim_bytes: 64 << 20,
             lease: Duration::from_secs(15),
             limits: Limits::default(),
             ceiling: ceiling(),

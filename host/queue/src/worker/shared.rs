@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use omniq_model::{Name, Pool, SessionId, Task, TaskEvent, TaskId, Token};
-use omniq_store::{Held, Session, TaskStore};
+use omniq_store::{Held, Lease, Session, TaskStore};
 use tokio::sync::{Notify, watch};
 
 use super::attempt::{Attempt, Stop, Why};
@@ -23,6 +23,8 @@ const UNCOMMITTED: usize = 8192;
 const UNCOMMITTED_BYTES: usize = 64 << 20;
 /// Bytes of values that tasks fetched in advance may give, if they are like those before.
 const AHEAD_BYTES: usize = 64 << 20;
+/// Bytes that a claimed task takes here beside its arguments, about.
+const RECORD_BYTES: usize = 512;
 /// Bytes of values after which no further end is committed in the same call.
 const TAKEN_BYTES: usize = 8 << 20;
 
@@ -70,6 +72,7 @@ struct Table {
     /// The session that claims, and the fingerprint of what it holds.
     session: Option<SessionId>,
     print: Held,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,22 @@ struct Entry {
     stop: Arc<Stop>,
     session: SessionId,
     since: Instant,
+    /// What it takes in memory.
+    bytes: usize,
+}
+
+/// How much more may be claimed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Tasks that pools have room for.
+    pub tasks: usize,
+    /// Bytes of arguments.
+    pub bytes: usize,
+}
+
+/// Bytes that a leased task takes here.
+pub(super) fn footprint(lease: &Lease) -> usize {
+    lease.task.as_ref().map_or(0, |task| task.args.bytes.len()) + RECORD_BYTES
 }
 
 impl Shared {
@@ -132,8 +151,13 @@ impl Shared {
         self.pools().iter().find(|pool| pool.kind() == kind)
     }
 
-    /// How many more tasks may be claimed now.
-    pub fn room(&self) -> usize {
+    /// How much more may be claimed now.
+    pub fn room(&self) -> Room {
+        let bytes = self.options.claim_bytes.saturating_sub(self.table().bytes);
+        Room { tasks: self.room_for_tasks(), bytes }
+    }
+
+    fn room_for_tasks(&self) -> usize {
         if self.outbox.is_full() {
             return 0;
         }
@@ -164,17 +188,19 @@ impl Shared {
     // What is held
 
     /// Notes new claims of a session. Returns their switches, in order.
-    pub fn hold(&self, session: SessionId, claims: &[(TaskId, Token)]) -> Vec<Arc<Stop>> {
+    pub fn hold(&self, session: SessionId, leases: &[Lease]) -> Vec<Arc<Stop>> {
         let since = Instant::now();
         let mut table = self.table();
-        let Table { entries, session: current, print } = &mut *table;
-        let mut stops = Vec::with_capacity(claims.len());
-        for key in claims {
-            let stop = Arc::new(Stop::default());
+        let Table { entries, session: current, print, bytes: all } = &mut *table;
+        let mut stops = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let (stop, bytes) = (Arc::new(Stop::default()), footprint(lease));
             if *current == Some(session) {
-                print.toggle(key.0, key.1, true);
+                print.toggle(lease.id, lease.token, true);
             }
-            entries.insert(*key, Entry { stop: Arc::clone(&stop), session, since });
+            *all += bytes;
+            let entry = Entry { stop: Arc::clone(&stop), session, since, bytes };
+            entries.insert((lease.id, lease.token), entry);
             stops.push(stop);
         }
         stops
@@ -183,16 +209,20 @@ impl Shared {
     /// Forgets claims whose end is committed.
     pub fn let_go_of(&self, claims: impl IntoIterator<Item = (TaskId, Token)>) {
         let mut table = self.table();
-        let Table { entries, session, print } = &mut *table;
+        let Table { entries, session, print, bytes } = &mut *table;
+        let was_full = *bytes >= self.options.claim_bytes;
         for key in claims {
-            if let Some(entry) = entries.remove(&key)
-                && *session == Some(entry.session)
-            {
+            let Some(entry) = entries.remove(&key) else { continue };
+            *bytes -= entry.bytes;
+            if *session == Some(entry.session) {
                 print.toggle(key.0, key.1, false);
             }
         }
         drop(table);
         self.let_go.notify_waiters();
+        if was_full {
+            self.wake.notify_one();
+        }
     }
 
     /// How many claims are held.

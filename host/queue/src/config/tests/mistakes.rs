@@ -46,6 +46,7 @@ fn each_bad_value_names_itself_its_origin_and_what_is_allowed() {
         ),
         ("OMNIQ_LEASE_TIME", "2h", "it is too much"),
         ("OMNIQ_SHUTDOWN_GRACE", "never", "write a time"),
+        ("OMNIQ_CLAIM_BYTES", "1KiB", "from 1MiB to 64GiB"),
         ("OMNIQ_CLAIM_BATCH", "1001", "from 1 to 1000"),
         ("OMNIQ_TASK_TIMEOUT", "0", "it is too little"),
         ("OMNIQ_TASK_TIMEOUT", "-5", "write a time such as `30s`"),

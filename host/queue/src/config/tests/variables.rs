@@ -36,6 +36,7 @@ const ROWS_OF_VARIABLES: &[(&str, &str, &str, &str)] = &[
     ("OMNIQ_GREEN_WORKERS", "501", "workers.green", "501"),
     ("OMNIQ_LEASE_TIME", "20", "workers.lease", "20s"),
     ("OMNIQ_SHUTDOWN_GRACE", "0", "workers.shutdown_grace", "0"),
+    ("OMNIQ_CLAIM_BYTES", "2MiB", "workers.claim_bytes", "2MiB"),
     ("OMNIQ_CLAIM_BATCH", "16", "workers.batch", "16"),
     ("OMNIQ_TASK_TIMEOUT", "90", "defaults.timeout", "90s"),
     ("OMNIQ_TASK_TTL", "3600", "defaults.ttl", "1h"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use omniq_model::{Payload, State, TaskId};
+use omniq_model::{Payload, Pool, State, TaskId};
 use omniq_store::memory::MemoryResults;
 use omniq_store::{Error, ResultKey, ResultStore, StagedResult, SystemClock};
 
@@ -86,6 +86,46 @@ async fn a_result_store_that_takes_nothing_does_not_fill_the_memory() {
     results.takes.store(true, Ordering::Release);
     for id in ids {
         assert_eq!(kit.end(id).await.state, State::Succeeded);
+    }
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn large_arguments_do_not_fill_the_memory() {
+    const SIZE: usize = 100_000;
+    // Takes bytes, and never ends.
+    const TAKE: &str = r#"(component
+        (core module $code (memory (export "memory") 2)
+          (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+          (func (export "run") (param i32 i32) (loop $again (br $again))))
+        (core instance $code (instantiate $code))
+        (func (export "run") (param "bytes" (list u8))
+          (canon lift (core func $code "run") (memory (core memory $code "memory"))
+            (realloc (core func $code "realloc")))))"#;
+    let kit = Kit::new();
+    let take = kit.push(wat::parse_str(TAKE).unwrap()).await;
+    let mut args = vec![0x81, 0x5a];
+    args.extend((SIZE as u32).to_be_bytes());
+    args.resize(6 + SIZE, 7);
+    let mut ids = Vec::new();
+    // In lanes of their own: the bound is one over all of them.
+    for number in 0..40 {
+        let mut task = kit.task(&take, &args);
+        task.lane.queue = format!("q{}", number % 4).parse().unwrap();
+        ids.push(kit.enqueue(task).await);
+    }
+    let options = WorkerOptions { slots: 32, claim_bytes: 5 * SIZE, ..options(Pool::Async) };
+    let worker = kit.start(options).await;
+    let at_rest = tokio::time::timeout(Duration::from_secs(60), held_at_rest(&worker));
+    let held = at_rest.await.unwrap();
+    // A lane gives its first one whatever is left.
+    assert!((4..=8).contains(&held), "{held} tasks of {SIZE} bytes");
+    // What ends makes room for the next.
+    for id in &ids {
+        kit.cancel(*id).await;
+    }
+    for id in ids {
+        assert_eq!(kit.end(id).await.state, State::Cancelled);
     }
     worker.stop(Duration::ZERO).await;
 }
