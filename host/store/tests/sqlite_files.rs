@@ -12,9 +12,9 @@ use omniq_model::{
 };
 use omniq_store::sqlite::{Config, SqliteEvents, SqliteResults, SqliteTasks};
 use omniq_store::{
-    End, Enqueued, ErrorKind, Filter, Finished, How, Interest, Lease, ManualClock, Options,
-    ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo, open_modules, open_results,
-    open_tasks,
+    Changes, End, Enqueued, ErrorKind, Filter, Finished, How, Interest, Lease, ManualClock,
+    Options, ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo, open_modules,
+    open_results, open_tasks,
 };
 use sqlx::{Connection, SqliteConnection};
 
@@ -405,4 +405,40 @@ async fn large_tasks_and_results_are_forgotten_a_few_at_a_time() {
         assert_eq!(results.purge(100).await.unwrap(), expected);
     }
     assert!(store.count(&Filter::default()).await.unwrap().is_empty());
+}
+
+/// The count of changes, once all that have happened are noticed.
+async fn settled(store: &SqliteTasks) -> Changes {
+    loop {
+        let seen = store.changes(Interest::Work);
+        if store.changed(Interest::Work, seen, Duration::from_millis(20)).await == seen {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_somebody_else_is_noticed_within_milliseconds_by_one_who_waits() {
+    const ROUNDS: u64 = 11;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("omniq.db");
+    let (ours, other) = (open(&path).await, open(&path).await);
+    let mut took = Vec::new();
+    for round in 0..ROUNDS {
+        let seen = settled(&ours).await;
+        let waiting = {
+            let ours = ours.clone();
+            let patience = Duration::from_secs(20);
+            tokio::spawn(async move { ours.changed(Interest::Work, seen, patience).await })
+        };
+        // Long enough for the distance between two looks to have grown to a second.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let begun = std::time::Instant::now();
+        other.enqueue(vec![task(round)]).await.unwrap();
+        assert!(waiting.await.unwrap() > seen);
+        took.push(begun.elapsed());
+    }
+    took.sort_unstable();
+    let median = took[took.len() / 2];
+    assert!(median < Duration::from_millis(200), "{took:?}");
 }

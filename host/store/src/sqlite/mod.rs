@@ -37,6 +37,7 @@ mod results;
 mod schedule;
 mod session;
 mod space;
+mod stir;
 mod tasks;
 mod time;
 mod tx;

@@ -47,7 +47,7 @@ impl SqliteTasks {
     /// Enqueues tasks inside the caller's own transaction on the same file: they are there if and only if it commits.
     ///
     /// Begin it with `BEGIN IMMEDIATE`: one that begins by reading may be refused when it comes to write. Workers of this
-    /// process notice the tasks within 20 ms of the commit.
+    /// process notice the tasks as those of other processes do, some milliseconds after the commit.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config) when the connection's database has no tables of OmniQ;

@@ -1,4 +1,4 @@
-//! What has changed: counted for those who wait, at the price of one poll for all of them.
+//! What has changed: counted for those who wait, at the price of one look for all of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -6,9 +6,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::{Changes, Interest};
-
-/// How often the writer looks for commits of other processes while somebody waits.
-pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// Counts of changes, and who waits for them.
 #[derive(Debug)]

@@ -20,8 +20,9 @@ use super::migrate::Layout;
 use super::names::Names;
 use super::pack::Pack;
 use super::space::{self, Identity};
+use super::stir::Stir;
 use super::tx::{self, Tx};
-use super::watch::{POLL, Watch};
+use super::watch::Watch;
 use crate::{Error, Interest, failpoint};
 
 /// Commands that wait at most; more callers wait to be let in.
@@ -38,7 +39,7 @@ pub(super) struct Writer {
     watch: Arc<Watch>,
     /// The file's version as this connection last saw it: it changes with every commit of somebody else.
     version: i64,
-    looked: Instant,
+    stir: Stir,
     folder: PathBuf,
     /// `None` until it is open.
     identity: Option<Identity>,
@@ -54,14 +55,16 @@ pub(super) async fn start(
     let (opened, opening) = oneshot::channel();
     let (closed, closing) = oneshot::channel();
     let thread = move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let error = Error::Config(format!("the writer's runtime did not start: {error}"));
-                let _ = opened.send(Err(error)); // nobody waits any more
-                return;
-            }
-        };
+        let runtime =
+            match tokio::runtime::Builder::new_current_thread().enable_time().enable_io().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let error =
+                        Error::Config(format!("the writer's runtime did not start: {error}"));
+                    let _ = opened.send(Err(error)); // nobody waits any more
+                    return;
+                }
+            };
         runtime.block_on(async move {
             match Writer::open(config, layout, watch).await {
                 Ok(writer) => {
@@ -104,7 +107,7 @@ impl Writer {
             names: Names::default(),
             watch,
             version: 0,
-            looked: Instant::now(),
+            stir: Stir::new(),
             folder,
             identity: None,
         };
@@ -116,6 +119,7 @@ impl Writer {
         ended.map_err(|error| fail(error.into()))?;
         writer.version = writer.read_version().await.map_err(fail)?;
         writer.identity = Identity::of(&config.path);
+        writer.stir.watch(&config.path);
         Ok(writer)
     }
 
@@ -129,7 +133,7 @@ impl Writer {
                     self.look().await;
                     continue;
                 }
-                () = tokio::time::sleep(POLL), if watch.is_awaited() => {
+                () = self.stir.is_due(), if watch.is_awaited() => {
                     self.look().await;
                     continue;
                 }
@@ -145,7 +149,7 @@ impl Writer {
                 asks.push(next);
             }
             self.answer(asks).await;
-            if watch.is_awaited() && self.looked.elapsed() >= POLL {
+            if watch.is_awaited() && self.stir.is_overdue() {
                 self.look().await;
             }
         }
@@ -185,6 +189,7 @@ impl Writer {
         if shrinks {
             self.shrink().await;
         }
+        self.stir.wrote();
     }
 
     /// Refuses what makes the store larger when the disk is nearly full, so that what runs can still end.
@@ -258,10 +263,10 @@ impl Writer {
 
     /// Looks whether other processes have committed something.
     async fn look(&mut self) {
-        self.looked = Instant::now();
-        if let Ok(version) = self.read_version().await
-            && version != self.version
-        {
+        let version = self.read_version().await.unwrap_or(self.version);
+        let found = version != self.version;
+        self.stir.looked(found);
+        if found {
             self.version = version;
             self.watch.bump(Interest::Work);
             self.watch.bump(Interest::Ends);
