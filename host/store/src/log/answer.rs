@@ -84,6 +84,30 @@ impl Command {
     }
 }
 
+#[cfg(feature = "object")]
+impl Command {
+    /// The answer of a call that would change nothing, so that a log need not hold it.
+    pub fn without_effect(&self, core: &Core, now: Timestamp) -> Option<Answer> {
+        let (idle, answer) = match self {
+            Self::Claim(_, wants) => {
+                (!wants.iter().any(|want| core.has_ready(&want.lane)), Answer::Leases(Vec::new()))
+            }
+            Self::Promote(_) => {
+                let due = core.next_due();
+                let next = due.map(|at| at.since(now));
+                (due.is_none_or(|at| at > now), Answer::Due(Due { promoted: 0, next }))
+            }
+            Self::Reclaim(_) => (!core.has_dead_session(now), Answer::Moved(Vec::new())),
+            Self::Expire(_) => (!core.has_expired(now), Answer::Moved(Vec::new())),
+            Self::Purge(_) => (!core.has_forgettable(now), Answer::Count(0)),
+            Self::Enqueue(tasks) => (tasks.is_empty(), Answer::Enqueued(Vec::new())),
+            Self::Finish(ends) => (ends.is_empty(), Answer::Finished(Vec::new())),
+            _ => return None,
+        };
+        idle.then_some(answer)
+    }
+}
+
 /// Takes the answer of a command out, which has only one form for each.
 macro_rules! answers {
     ($($variant:ident => $ty:ty,)+) => {

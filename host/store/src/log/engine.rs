@@ -158,17 +158,22 @@ impl Engine {
     /// Carries a command out; returns once it is durable. When the call is dropped the command may still be carried out.
     ///
     /// # Errors
-    /// As [`Fault`] says.
-    pub async fn ask(&self, command: Command) -> Result<Answer, Fault> {
+    /// The command, when it was not taken: nothing was done.
+    pub async fn ask(&self, command: Command) -> Result<Result<Answer, Fault>, Command> {
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(asks) = asks else { return Err(command) };
+        // Whatever was answered before has been applied, so that a caller sees its own effects here.
+        match self.locked(|state, now| command.without_effect(&state.core, now)) {
+            Ok(None) => {}
+            Ok(Some(answer)) => return Ok(Ok(answer)),
+            Err(fault) => return Ok(Err(fault)),
+        }
+        let Ok(place) = asks.reserve_owned().await else { return Err(command) };
         let mut out = Out::with_capacity(256);
         command.write(&mut out);
         let (reply, answer) = oneshot::channel();
-        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let asks = asks.ok_or(Fault::Closed)?;
-        let ask = Ask { bytes: out.into_bytes(), command, reply };
-        asks.send(ask).await.map_err(|_| self.fault())?;
-        drop(asks);
-        answer.await.unwrap_or_else(|_| Err(Fault::Lost("it ended before it answered".into())))
+        drop(place.send(Ask { bytes: out.into_bytes(), command, reply }));
+        Ok(answer.await.unwrap_or_else(|_| Err(Fault::Lost("it ended before it answered".into()))))
     }
 
     /// Looks at the state machine as the last durable entry left it.
@@ -176,10 +181,14 @@ impl Engine {
     /// # Errors
     /// A panic in the middle of a change has left it half done.
     pub fn look(&self, query: &Query) -> Result<Answer, Fault> {
+        self.locked(|state, now| query.look(&state.core, now))
+    }
+
+    fn locked<T>(&self, look: impl FnOnce(&State, Timestamp) -> T) -> Result<T, Fault> {
         let broken = |_| Fault::Lost("a panic interrupted a change of it".into());
         let state = self.state.lock().map_err(broken)?;
         let now = self.clock.now().max(state.now);
-        Ok(query.look(&state.core, now))
+        Ok(look(&state, now))
     }
 
     /// Takes no more commands; those it has are carried out.
@@ -194,10 +203,6 @@ impl Engine {
             Ok(fault) => fault.clone().unwrap_or(Fault::Closed),
             Err(_) => Fault::Lost("its thread panicked".into()),
         }
-    }
-
-    fn fault(&self) -> Fault {
-        self.lost.borrow().clone().unwrap_or(Fault::Closed)
     }
 }
 

@@ -3,13 +3,27 @@
 //! What is kept where under the root: `tasks/` is the log of commands and the images of the state machine, `results/`,
 //! `modules/` and `events/` are objects of their own. `docs/files.md` says how it works.
 
+mod bucket;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod config;
 pub mod events;
+mod folder;
+mod frame;
+mod guest;
+mod hub;
+mod image_file;
+mod log_file;
 mod modules;
 mod objects;
 mod results;
+mod seat;
+mod serve;
+mod socket;
+mod tasks;
 
 pub use config::{Root, open};
 pub use events::ObjectEvents;
 pub use modules::ObjectModules;
 pub use results::ObjectResults;
+pub use tasks::{Config, ObjectTasks};

@@ -1,0 +1,299 @@
+//! The one place in this process through which a store's tasks are reached: here, or in the process that has them.
+//!
+//! A thread of its own tries to become the owner. If another process is, it sends our requests there, and tries again when
+//! that one goes away. So of any number of processes one is the owner as long as one lives, and a call that comes while
+//! nobody is waits for a moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::frame::Request;
+use super::guest::Call;
+use super::objects::NAME;
+use super::tasks::Config;
+use super::{bucket, seat};
+use crate::log::{Answer, Engine, Fault, Signals};
+use crate::{Error, Result};
+
+/// Who has the tasks.
+#[derive(Debug, Clone)]
+pub(super) enum Seat {
+    /// We do.
+    Owner(Arc<Engine>),
+    /// Another process, which is asked through this.
+    Guest(mpsc::Sender<Call>),
+    /// Nobody yet, or nobody any more.
+    Vacant,
+    /// Nobody can have them, for that reason.
+    Broken(Arc<Error>),
+    /// The store was closed here.
+    Closed,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub config: Config,
+    pub signals: Arc<Signals>,
+    seat: watch::Sender<Seat>,
+    closing: watch::Sender<bool>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    /// How many stores of this process have it open.
+    pub holds: AtomicUsize,
+}
+
+impl Hub {
+    /// Opens the store: returns once this process is the owner, or has found it.
+    pub(super) async fn open(config: Config) -> Result<Arc<Self>> {
+        let (opened, opening) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let hub = Arc::new(Self {
+            config,
+            signals: Arc::default(),
+            seat: watch::Sender::new(Seat::Vacant),
+            closing: watch::Sender::new(false),
+            ended: Mutex::new(Some(ended)),
+            holds: AtomicUsize::new(0),
+        });
+        let keeper = Keeper {
+            config: hub.config.clone(),
+            signals: Arc::clone(&hub.signals),
+            seat: hub.seat.clone(),
+            closing: hub.closing.subscribe(),
+            opened: Some(opened),
+        };
+        std::thread::Builder::new()
+            .name("omniq-tasks".into())
+            .spawn(move || {
+                keeper.run();
+                let _ = end.send(()); // nobody waits for it when the store was dropped
+            })
+            .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?;
+        let patience = hub.config.patience;
+        let opened = tokio::time::timeout(patience, opening).await;
+        opened.map_err(|_| hub.nobody("open the store"))?.map_err(|_| Error::Closed(NAME))??;
+        Ok(hub)
+    }
+
+    /// Has a request answered, by whoever has the tasks.
+    pub(super) async fn call(&self, mut request: Request, action: &'static str) -> Result<Answer> {
+        let deadline = Instant::now() + self.config.patience;
+        let mut seats = self.seat.subscribe();
+        loop {
+            let seat = seats.borrow_and_update().clone();
+            // What is to be asked again: nothing was done, and whoever comes next does it.
+            request = match (seat, request) {
+                (Seat::Owner(engine), Request::Command(command)) => {
+                    match timeout_at(deadline, engine.ask(command)).await {
+                        Ok(Ok(outcome)) => return self.told(outcome, action),
+                        Ok(Err(command)) => Request::Command(command),
+                        Err(_) => return Err(self.late(action)),
+                    }
+                }
+                (Seat::Owner(engine), Request::Query(query)) => {
+                    return self.told(engine.look(&query), action);
+                }
+                (Seat::Guest(calls), request) => {
+                    let outcome = timeout_at(deadline, ask_guest(&calls, &request)).await;
+                    match (outcome, request) {
+                        (Ok(Err(Fault::Closed)), request) => request,
+                        (Ok(Err(Fault::Lost(_))), request @ Request::Query(_)) => request,
+                        (Ok(outcome), _) => return self.told(outcome, action),
+                        (Err(_), _) => return Err(self.late(action)),
+                    }
+                }
+                (Seat::Vacant, request) => request,
+                (Seat::Broken(error), _) => {
+                    return Err(Error::not_applied(NAME, action, error.to_string()));
+                }
+                (Seat::Closed, _) => return Err(Error::Closed(NAME)),
+            };
+            if !matches!(timeout_at(deadline, seats.changed()).await, Ok(Ok(()))) {
+                return Err(self.nobody(action));
+            }
+        }
+    }
+
+    fn told(&self, outcome: Result<Answer, Fault>, action: &'static str) -> Result<Answer> {
+        outcome.map_err(|fault| match fault {
+            Fault::Full(reason) => Error::Full { place: self.name().to_owned(), reason },
+            Fault::Lost(reason) => {
+                Error::unavailable(NAME, action, format!("{}: {reason}", self.name()))
+            }
+            Fault::Closed => {
+                let why = format!("{}: it passes to another process", self.name());
+                Error::not_applied(NAME, action, why)
+            }
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.config.root.shown
+    }
+
+    fn nobody(&self, action: &'static str) -> Error {
+        let why = format!("{}: another process has it and does not answer", self.name());
+        Error::not_applied(NAME, action, why)
+    }
+
+    fn late(&self, action: &'static str) -> Error {
+        let patience = self.config.patience.as_secs();
+        let why = format!("{}: there was no answer within {patience} s", self.name());
+        Error::unavailable(NAME, action, why)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Begins to close: what was asked for is still done.
+    pub(super) fn let_go(&self) {
+        self.closing.send_replace(true);
+        self.seat.send_modify(|seat| {
+            if let Seat::Owner(engine) = seat {
+                engine.let_go();
+            }
+            *seat = Seat::Closed;
+        });
+    }
+
+    /// Closes, and waits until another process can take over.
+    pub(super) async fn close(&self) {
+        self.let_go();
+        if let Some(ended) = self.ended.lock().await.take() {
+            let _ = ended.await; // it is gone either way
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+async fn ask_guest(calls: &mpsc::Sender<Call>, request: &Request) -> Result<Answer, Fault> {
+    let (reply, answer) = oneshot::channel();
+    let call = Call { request: request.encode(), reply };
+    calls.send(call).await.map_err(|_| Fault::Closed)?;
+    let gone = |_| Err(Fault::Lost("the store was closed before the answer came".into()));
+    answer.await.unwrap_or_else(gone)
+}
+
+/// The thread that finds out who has the tasks.
+pub(super) struct Keeper {
+    pub config: Config,
+    pub signals: Arc<Signals>,
+    seat: watch::Sender<Seat>,
+    pub closing: watch::Receiver<bool>,
+    opened: Option<oneshot::Sender<Result<()>>>,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                self.fail(Error::Config(format!("a runtime did not start: {error}")));
+                return;
+            }
+        };
+        let mut closing = self.closing.clone();
+        runtime.block_on(async {
+            match self.config.root.folder.clone() {
+                Some(folder) => seat::keep(&mut self, &folder.join("tasks")).await,
+                None => bucket::keep(&mut self).await,
+            }
+            let _ = closing.wait_for(|closing| *closing).await; // its sender lives as long as anybody asks
+        });
+    }
+
+    /// Says who has the tasks from now on; all who wait for that go on.
+    pub(super) fn sit(&mut self, seat: Seat) {
+        if matches!(seat, Seat::Owner(_) | Seat::Guest(_))
+            && let Some(opened) = self.opened.take()
+        {
+            let _ = opened.send(Ok(())); // nobody waits any more
+        }
+        self.seat.send_modify(|current| {
+            if !matches!(current, Seat::Closed) {
+                *current = seat;
+            }
+        });
+        self.signals.bump(crate::Interest::Work);
+        self.signals.bump(crate::Interest::Ends);
+    }
+
+    /// Says that nobody can have them. `false`: it failed to open, and nothing is to be tried again.
+    pub(super) fn fail(&mut self, error: Error) -> bool {
+        match self.opened.take() {
+            Some(opened) => {
+                let _ = opened.send(Err(error)); // nobody waits any more
+                false
+            }
+            None => {
+                self.sit(Seat::Broken(Arc::new(error)));
+                true
+            }
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits, but not when the store is being closed.
+    pub(super) async fn pause(&mut self, span: Duration) {
+        let closing = self.closing.wait_for(|closing| *closing);
+        let _ = tokio::time::timeout(span, closing).await; // both ends are an end
+    }
+
+    /// Until the store is being closed.
+    pub(super) async fn closed(&mut self) {
+        let _ = self.closing.wait_for(|closing| *closing).await; // gone is closed
+    }
+}
+
+/// A hold of one store of this process on the hub, which closes when the last one lets go.
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub hub: Arc<Hub>,
+    released: std::sync::atomic::AtomicBool,
+}
+
+impl Hold {
+    pub(super) fn on(hub: &Arc<Hub>) -> Self {
+        hub.holds.fetch_add(1, Ordering::AcqRel);
+        Self { hub: Arc::clone(hub), released: Default::default() }
+    }
+
+    /// Tells whether nobody holds the hub any more.
+    fn release(&self) -> bool {
+        !self.released.swap(true, Ordering::AcqRel)
+            && self.hub.holds.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let released = self.released.load(Ordering::Acquire);
+        if released { Err(Error::Closed(NAME)) } else { Ok(()) }
+    }
+
+    pub(super) async fn close(&self) {
+        if self.release() {
+            self.hub.close().await;
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.release() {
+            self.hub.let_go();
+        }
+    }
+}

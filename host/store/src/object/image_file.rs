@@ -1,0 +1,100 @@
+//! Images of the state machine in a folder: where the log may begin.
+//!
+//! `image-NUMBER` holds the state after entry NUMBER. It appears whole, under another name first, and carries a hash. Two
+//! are kept, with the log since the older one, so that one damaged image loses nothing.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::log_file::failed;
+use crate::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"OMNIQIMG";
+/// How images are written. One of a higher number is refused.
+const FORMAT: u32 = 1;
+const HEAD: usize = 8 + 4 + 8;
+const HASH: usize = 32;
+
+/// The name of the image after that entry.
+pub(super) fn name(index: u64) -> String {
+    format!("image-{index:020}")
+}
+
+/// An image's bytes with what proves that they are whole.
+pub(super) fn seal(index: u64, image: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + image.len() + HASH);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&index.to_le_bytes());
+    bytes.extend_from_slice(image);
+    let hash = blake3::hash(&bytes);
+    bytes.extend_from_slice(hash.as_bytes());
+    bytes
+}
+
+/// The image in these bytes; `place` names them in errors.
+pub(super) fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    let damaged =
+        |reason: &str| Error::Corrupt { place: place.to_owned(), reason: reason.to_owned() };
+    let Some((body, hash)) = bytes.split_at_checked(bytes.len().saturating_sub(HASH)) else {
+        return Err(damaged("it is too short"));
+    };
+    if body.len() < HEAD || body[..8] != MAGIC || blake3::hash(body).as_bytes()[..] != *hash {
+        return Err(damaged("it is not as it was written"));
+    }
+    let found = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
+    if found != FORMAT {
+        return Err(Error::Schema {
+            place: place.to_owned(),
+            found,
+            oldest: FORMAT,
+            newest: FORMAT,
+            next: "install the omniq that wrote it, or a newer one",
+        });
+    }
+    if body[12..HEAD] != index.to_le_bytes() {
+        return Err(damaged("it is another image than its name says"));
+    }
+    Ok(&body[HEAD..])
+}
+
+/// Keeps an image in a folder; durable when it returns, if it is to be.
+pub(super) fn save(folder: &Path, index: u64, image: &[u8], sync: bool) -> Result<()> {
+    let path = folder.join(name(index));
+    let draft = folder.join(format!("{}.draft", name(index)));
+    let save = || -> std::io::Result<()> {
+        let mut file = File::create(&draft)?;
+        file.write_all(&seal(index, image))?;
+        if sync {
+            file.sync_all()?;
+        }
+        std::fs::rename(&draft, &path)?;
+        if sync {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    };
+    save().map_err(|error| {
+        let _ = std::fs::remove_file(&draft); // the next image of this number would replace it anyway
+        failed(&path, "write", &error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_itself_or_refused() {
+        let sealed = seal(7, b"all of it");
+        assert_eq!(open("it", 7, &sealed).unwrap(), b"all of it");
+        assert!(open("it", 8, &sealed).is_err());
+        for at in 0..sealed.len() {
+            let mut bytes = sealed.clone();
+            bytes[at] ^= 1;
+            assert!(open("it", 7, &bytes).is_err(), "{at}");
+            assert!(open("it", 7, &sealed[..at]).is_err(), "{at}");
+        }
+    }
+}
