@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::Duration;
 
+use crate::guard::{Guard, Guarded, Policy};
 use crate::memory::{MemoryEvents, MemoryModules, MemoryResults, MemoryTasks};
 use crate::{Clock, Error, EventStore, ModuleStore, Result, ResultStore, SystemClock, TaskStore};
 
@@ -31,6 +33,8 @@ pub struct Options {
     /// Bytes of free disk space below which backends in files accept no new tasks, so that running ones can still end.
     /// Default: 64 MiB.
     pub reserve: u64,
+    /// How long a call may take; those over many tasks may take longer (see [`guard`](crate::guard)). Default: 10 s.
+    pub timeout: Duration,
 }
 
 impl Default for Options {
@@ -39,6 +43,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock::default()),
             durability: Durability::default(),
             reserve: 64 << 20,
+            timeout: Duration::from_secs(10),
         }
     }
 }
@@ -51,6 +56,12 @@ impl Default for Options {
 /// # Errors
 /// [`Config`](crate::ErrorKind::Config) for a URL that this build has no backend for; otherwise what the backend says.
 pub async fn open_tasks(url: &str, options: &Options) -> Result<Arc<dyn TaskStore>> {
+    let store = tasks_at(url, options).await?;
+    let guard = guard("tasks", store.caps().name, url, options);
+    Ok(Arc::new(Guarded::<dyn TaskStore>::new(guard, store)))
+}
+
+async fn tasks_at(url: &str, options: &Options) -> Result<Arc<dyn TaskStore>> {
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryTasks> = LazyLock::new(Mutex::default);
@@ -70,6 +81,12 @@ pub async fn open_tasks(url: &str, options: &Options) -> Result<Arc<dyn TaskStor
 /// # Errors
 /// As [`open_tasks`].
 pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
+    let store = results_at(url, options).await?;
+    let guard = guard("results", store.name(), url, options);
+    Ok(Arc::new(Guarded::<dyn ResultStore>::new(guard, store)))
+}
+
+async fn results_at(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>> {
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryResults> = LazyLock::new(Mutex::default);
@@ -88,8 +105,14 @@ pub async fn open_results(url: &str, options: &Options) -> Result<Arc<dyn Result
 ///
 /// # Errors
 /// As [`open_tasks`].
-#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
 pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
+    let store = events_at(url, options).await?;
+    let guard = guard("events", store.name(), url, options);
+    Ok(Arc::new(Guarded::<dyn EventStore>::new(guard, store)))
+}
+
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
+async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryEvents> = LazyLock::new(Mutex::default);
@@ -108,8 +131,14 @@ pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventSt
 ///
 /// # Errors
 /// As [`open_tasks`].
-#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
 pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
+    let store = modules_at(url, options).await?;
+    let guard = guard("modules", store.name(), url, options);
+    Ok(Arc::new(Guarded::<dyn ModuleStore>::new(guard, store)))
+}
+
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
+async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
     match place(url)? {
         Place::Memory(name) => {
             static OPEN: Registry<MemoryModules> = LazyLock::new(Mutex::default);
@@ -122,6 +151,12 @@ pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn Module
             Ok(Arc::new(crate::sqlite::SqliteModules::shared(config).await?))
         }
     }
+}
+
+/// What stands in front of a store.
+fn guard(role: &'static str, backend: &'static str, url: &str, options: &Options) -> Arc<Guard> {
+    let policy = Policy { timeout: options.timeout, ..Policy::default() };
+    Guard::of(role, backend, url, policy)
 }
 
 /// Where a URL points to, as far as this build can go there.
@@ -234,6 +269,16 @@ mod tests {
         drop(first);
         let again = open_tasks("memory:open-shared", &options).await.unwrap();
         assert!(again.is_idle().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_guard_stands_in_front_and_the_backend_is_found_behind_it() {
+        let store = open_tasks("memory:open-guarded", &Options::default()).await.unwrap();
+        assert!(crate::backend::<MemoryTasks>(&*store).is_some());
+        assert!(crate::backend::<Guarded<dyn TaskStore>>(&*store).is_some());
+        store.now().await.unwrap();
+        let states = crate::guard::states();
+        assert!(states.iter().any(|state| state.role == "tasks" && state.answered > 0));
     }
 
     #[tokio::test]

@@ -1,8 +1,5 @@
 //! Tasks that are there if and only if the caller's own transaction commits.
 
-use std::any::Any;
-
-use omniq_store::TaskStore;
 use omniq_store::sqlite::SqliteTasks;
 use sqlx::SqliteConnection;
 
@@ -38,8 +35,8 @@ impl Queue {
         transaction: &mut SqliteConnection,
         tasks: impl IntoIterator<Item = NewTask<Q>>,
     ) -> Result<Vec<TaskHandle>> {
-        let store: &dyn TaskStore = &*self.shared().stores.tasks;
-        let Some(sqlite) = (store as &dyn Any).downcast_ref::<SqliteTasks>() else {
+        let store = &*self.shared().stores.tasks;
+        let Some(sqlite) = omniq_store::backend::<SqliteTasks>(store) else {
             let name = store.caps().name;
             return Err(Error::Unsupported(format!(
                 "tasks cannot be enqueued inside a transaction of `{name}`; their store has to be a SQLite file"

@@ -46,6 +46,7 @@ impl Config {
             durability: options.durability,
             clock: Arc::clone(&options.clock),
             reserve: options.reserve,
+            patience: options.timeout,
             ..Self::new(path)
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use omniq_model::{OnParentFailure, Scope, Span, State, Task, TaskId, Unique};
 use omniq_store::memory::MemoryTasks;
-use omniq_store::{Enqueued, FENCE_STEP, Finished, Imported, TaskCopy, TaskStore};
+use omniq_store::{Enqueued, FENCE_STEP, Finished, Imported, TaskCopy};
 
 use crate::kit::{Kit, LEASE, TICK, WHILE, again, failure, lane, release, select, success};
 
