@@ -18,7 +18,8 @@ fn cost(criterion: &mut Criterion) {
     let guarded: Arc<dyn TaskStore> =
         Arc::new(Guarded::<dyn TaskStore>::new(guard, Arc::clone(&bare)));
     let id = SessionId::new(1);
-    let session = bare.open_session(id, &WorkerInfo::default(), Duration::from_secs(3600));
+    let worker = WorkerInfo::default();
+    let session = bare.open_session(id, &worker, Duration::from_secs(3600));
     let session = runtime.block_on(session).expect("memory does not fail");
     for (name, store) in [("bare", bare), ("guarded", guarded)] {
         criterion.bench_function(&format!("now/{name}"), |bencher| {
