@@ -5,7 +5,8 @@ use omniq_model::{Lane, Schedule, TaskId, Timestamp, Token};
 use super::Command;
 use crate::core::Core;
 use crate::{
-    Beat, Counts, Due, Enqueued, Error, Finished, Fired, Info, Lease, Moved, Outcome, Page, Session,
+    Beat, CopyPage, Counts, Due, Enqueued, Error, Finished, Fired, Imported, Info, Lease, Moved,
+    Outcome, Page, Session, Stats,
 };
 
 /// The answer to a [`Command`] or a [`Query`](super::Query).
@@ -37,6 +38,8 @@ pub enum Answer {
     Flags(Vec<bool>),
     /// For each firing what became of it.
     Fired(Vec<Fired>),
+    /// For each task that came from another store what became of it.
+    Imported(Vec<Imported>),
     /// The store's clock.
     Now(Timestamp),
     /// What is to be stopped.
@@ -53,6 +56,10 @@ pub enum Answer {
     Counts(Counts),
     /// Ended tasks.
     Ended(Vec<Info>),
+    /// Tasks on their way.
+    Copies(CopyPage),
+    /// How much there is of what.
+    Stats(Box<Stats>),
 }
 
 impl Command {
@@ -80,6 +87,7 @@ impl Command {
             Self::PutSchedules(schedules) => Answer::Versions(core.put_schedules(schedules)),
             Self::RemoveSchedules(names) => Answer::Flags(core.remove_schedules(&names)),
             Self::Fire(fires) => Answer::Fired(core.fire(now, fires)),
+            Self::Import(tasks) => Answer::Imported(core.import(now, tasks)),
         }
     }
 }
@@ -139,6 +147,7 @@ answers! {
     Versions => Vec<Option<u64>>,
     Flags => Vec<bool>,
     Fired => Vec<Fired>,
+    Imported => Vec<Imported>,
     Now => Timestamp,
     Cancels => Vec<(TaskId, Token)>,
     Lanes => Vec<Lane>,
@@ -147,6 +156,8 @@ answers! {
     Page => Page,
     Counts => Counts,
     Ended => Vec<Info>,
+    Copies => CopyPage,
+    Stats => Box<Stats>,
 }
 
 impl TryFrom<Answer> for () {

@@ -8,8 +8,9 @@ use omniq_model::{
     Lane, Name, Schedule, SessionId, State, Task, TaskError, TaskId, TaskResult, Token,
 };
 
+use super::reply::{read_copy, write_copy};
 use super::wire::{In, Out, Read, bad};
-use crate::{End, Filter, Fire, Held, How, Select, Session, Want};
+use crate::{End, Filter, Fire, Held, How, Select, Session, TaskCopy, Want};
 
 /// A call that changes tasks.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub enum Command {
     RemoveSchedules(Vec<(Name, Name)>),
     /// [`TaskStore::fire`](crate::TaskStore::fire).
     Fire(Vec<Fire>),
+    /// [`Admin::import`](crate::Admin::import).
+    Import(Vec<TaskCopy>),
 }
 
 impl Command {
@@ -74,12 +77,13 @@ impl Command {
             Self::PutSchedules(_) => "put_schedules",
             Self::RemoveSchedules(_) => "remove_schedules",
             Self::Fire(_) => "fire",
+            Self::Import(_) => "import",
         }
     }
 
     /// Whether it makes the store larger: refused first where room runs out.
     pub fn grows(&self) -> bool {
-        matches!(self, Self::Enqueue(_) | Self::PutSchedules(_) | Self::Fire(_))
+        matches!(self, Self::Enqueue(_) | Self::PutSchedules(_) | Self::Fire(_) | Self::Import(_))
     }
 
     /// Writes it down: a byte for its kind, which never changes its meaning, then its fields.
@@ -148,6 +152,10 @@ impl Command {
                 out.byte(18);
                 write_list(out, fires, write_fire);
             }
+            Self::Import(tasks) => {
+                out.byte(19);
+                write_list(out, tasks, write_copy);
+            }
         }
     }
 
@@ -181,6 +189,7 @@ impl Command {
             16 => Self::PutSchedules(input.list(|input| decode("schedule", input.bytes()?))?),
             17 => Self::RemoveSchedules(input.list(|input| Ok((input.name()?, input.name()?)))?),
             18 => Self::Fire(input.list(read_fire)?),
+            19 => Self::Import(input.list(read_copy)?),
             other => return Err(bad(format!("this version knows no command {other}"))),
         })
     }

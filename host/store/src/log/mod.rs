@@ -11,11 +11,10 @@ mod command;
 mod engine;
 #[cfg(feature = "object")]
 mod entry;
+pub mod outside;
 #[cfg(feature = "object")]
 mod query;
-#[cfg(feature = "object")]
 mod reply;
-pub mod outside;
 pub mod wire;
 
 pub use answer::Answer;

@@ -29,6 +29,10 @@ pub enum Query {
     Count(Filter),
     /// [`TaskStore::ended`](crate::TaskStore::ended).
     Ended((Timestamp, TaskId), usize),
+    /// [`Admin::export`](crate::Admin::export).
+    Export(Option<u64>, usize),
+    /// [`Admin::stats`](crate::Admin::stats).
+    Stats,
 }
 
 impl Query {
@@ -44,6 +48,8 @@ impl Query {
             Self::List(filter, before, max) => Answer::Page(core.list(filter, *before, *max)),
             Self::Count(filter) => Answer::Counts(core.count(filter)),
             Self::Ended(after, max) => Answer::Ended(core.ended(*after, *max)),
+            Self::Export(after, max) => Answer::Copies(core.export(now, *after, *max)),
+            Self::Stats => Answer::Stats(Box::new(core.stats(now))),
         }
     }
 
@@ -88,6 +94,12 @@ impl Query {
                 out.id(*id);
                 out.count(*max);
             }
+            Self::Export(after, max) => {
+                out.byte(10);
+                out.option(*after, Out::number);
+                out.count(*max);
+            }
+            Self::Stats => out.byte(11),
         }
     }
 
@@ -106,6 +118,8 @@ impl Query {
             7 => Self::List(read_filter(input)?, input.option(In::number)?, input.count()?),
             8 => Self::Count(read_filter(input)?),
             9 => Self::Ended((input.instant()?, input.id()?), input.count()?),
+            10 => Self::Export(input.option(In::number)?, input.count()?),
+            11 => Self::Stats,
             other => return Err(bad(format!("this version knows no question {other}"))),
         })
     }

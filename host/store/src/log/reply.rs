@@ -8,7 +8,10 @@ use omniq_model::{DecodeError, Head, State, Task};
 use super::Answer;
 use super::command::{read_session, write_list, write_session};
 use super::wire::{In, Out, Read, bad};
-use crate::{Beat, Due, Enqueued, Finished, Fired, Info, Lease, Moved, Outcome, Page, Refusal};
+use crate::{
+    Beat, CopyPage, Counts, Due, Enqueued, Finished, Fired, Imported, Info, Lease, Moved, Outcome,
+    Page, Refusal, Stats, TaskCopy, WorkerSeen,
+};
 
 impl Answer {
     /// Writes it down.
@@ -60,13 +63,18 @@ impl Answer {
             }
             Self::Counts(counts) => {
                 out.byte(19);
-                out.count(counts.len());
-                for (state, count) in counts {
-                    out.byte(state.number());
-                    out.number(*count);
-                }
+                write_counts(out, counts);
             }
             Self::Ended(all) => list(out, 20, all, write_info),
+            Self::Imported(all) => list(out, 21, all, write_imported),
+            Self::Copies(page) => {
+                list(out, 22, &page.items, write_copy);
+                out.option(page.next, Out::number);
+            }
+            Self::Stats(stats) => {
+                out.byte(23);
+                write_stats(out, stats);
+            }
         }
     }
 
@@ -99,13 +107,14 @@ impl Answer {
             18 => {
                 Self::Page(Page { items: input.list(read_info)?, next: input.option(In::number)? })
             }
-            19 => Self::Counts(
-                input
-                    .list(|input| Ok((read_state(input)?, input.number()?)))?
-                    .into_iter()
-                    .collect(),
-            ),
+            19 => Self::Counts(read_counts(input)?),
             20 => Self::Ended(input.list(read_info)?),
+            21 => Self::Imported(input.list(read_imported)?),
+            22 => Self::Copies(CopyPage {
+                items: input.list(read_copy)?,
+                next: input.option(In::number)?,
+            }),
+            23 => Self::Stats(Box::new(read_stats(input)?)),
             other => return Err(bad(format!("this version knows no answer {other}"))),
         })
     }
@@ -315,4 +324,88 @@ fn read_info(input: &mut In<'_>) -> Read<Info> {
         result: input.option(|input| decode("result", input.bytes()?))?,
     };
     Ok(Info { id, lane, task, head })
+}
+
+pub(super) fn write_copy(out: &mut Out, copy: &TaskCopy) {
+    write_info(out, &copy.info);
+    out.option(copy.expires, Out::instant);
+    out.flag(copy.holds_key);
+}
+
+pub(super) fn read_copy(input: &mut In<'_>) -> Read<TaskCopy> {
+    Ok(TaskCopy {
+        info: read_info(input)?,
+        expires: input.option(In::instant)?,
+        holds_key: input.flag()?,
+    })
+}
+
+fn write_imported(out: &mut Out, imported: &Imported) {
+    match imported {
+        Imported::Created => out.byte(0),
+        Imported::There => out.byte(1),
+        Imported::KeyTaken(id) => {
+            out.byte(2);
+            out.id(*id);
+        }
+        Imported::Unreadable => out.byte(3),
+    }
+}
+
+fn read_imported(input: &mut In<'_>) -> Read<Imported> {
+    Ok(match input.byte()? {
+        0 => Imported::Created,
+        1 => Imported::There,
+        2 => Imported::KeyTaken(input.id()?),
+        3 => Imported::Unreadable,
+        other => return Err(bad(format!("this version knows no outcome {other}"))),
+    })
+}
+
+fn write_counts(out: &mut Out, counts: &Counts) {
+    out.count(counts.len());
+    for (state, count) in counts {
+        out.byte(state.number());
+        out.number(*count);
+    }
+}
+
+fn read_counts(input: &mut In<'_>) -> Read<Counts> {
+    let counts = input.list(|input| Ok((read_state(input)?, input.number()?)))?;
+    Ok(counts.into_iter().collect())
+}
+
+/// Without bytes: whoever asks looks for itself.
+fn write_stats(out: &mut Out, stats: &Stats) {
+    write_counts(out, &stats.counts);
+    write_list(out, &stats.paused, Out::lane);
+    write_list(out, &stats.workers, |out, worker| {
+        out.session(worker.session);
+        out.text(&worker.name);
+        out.instant(worker.until);
+        out.number(worker.holds);
+    });
+    out.option(stats.oldest_ready, Out::instant);
+    out.option(stats.history, |out, (first, last)| {
+        out.instant(first);
+        out.instant(last);
+    });
+}
+
+fn read_stats(input: &mut In<'_>) -> Read<Stats> {
+    Ok(Stats {
+        counts: read_counts(input)?,
+        paused: input.list(In::lane)?,
+        workers: input.list(|input| {
+            Ok(WorkerSeen {
+                session: input.session()?,
+                name: input.text()?.to_owned(),
+                until: input.instant()?,
+                holds: input.number()?,
+            })
+        })?,
+        oldest_ready: input.option(In::instant)?,
+        history: input.option(|input| Ok((input.instant()?, input.instant()?)))?,
+        bytes: Vec::new(),
+    })
 }

@@ -3,6 +3,7 @@
 //! What is kept where under the root: `tasks/` is the log of commands and the images of the state machine, `results/`,
 //! `modules/` and `events/` are objects of their own. `docs/files.md` says how it works.
 
+mod admin;
 mod bucket;
 #[cfg(feature = "cloud")]
 mod cloud;
@@ -14,6 +15,7 @@ mod guest;
 mod hub;
 mod image_file;
 mod log_file;
+mod meta;
 mod modules;
 mod objects;
 mod results;

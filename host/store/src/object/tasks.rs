@@ -95,7 +95,11 @@ impl ObjectTasks {
         Ok(Self(Arc::new(Hold::on(&hub))))
     }
 
-    async fn command<T>(&self, command: Command, action: &'static str) -> Result<T>
+    pub(super) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(super) async fn command<T>(&self, command: Command, action: &'static str) -> Result<T>
     where
         T: TryFrom<Answer, Error = Error>,
     {
@@ -103,7 +107,7 @@ impl ObjectTasks {
         self.0.hub.call(Request::Command(command), action).await?.try_into()
     }
 
-    async fn query<T>(&self, query: Query, action: &'static str) -> Result<T>
+    pub(super) async fn query<T>(&self, query: Query, action: &'static str) -> Result<T>
     where
         T: TryFrom<Answer, Error = Error>,
     {
@@ -124,6 +128,10 @@ impl TaskStore for ObjectTasks {
             atomic_batch: true,
             external_transaction: false,
         }
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
     }
 
     async fn now(&self) -> Result<Timestamp> {
