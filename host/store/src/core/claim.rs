@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use omniq_model::{SessionId, State, Timestamp, Token};
+use omniq_model::{SessionId, State, Task, Timestamp, Token};
 
 use super::Core;
 use super::slot::Ix;
@@ -38,7 +38,7 @@ impl Core {
                 self.end_without(now, ix, State::Expired, expired());
             } else {
                 if want.bytes < usize::MAX {
-                    bytes = bytes.saturating_add(self.slots[ix].task.encoded_len());
+                    bytes = bytes.saturating_add(stored_len(&self.slots[ix].task));
                     if left < want.max && bytes > want.bytes {
                         break;
                     }
@@ -67,4 +67,12 @@ impl Core {
             task: Ok(Arc::clone(&slot.task)),
         }
     }
+}
+
+/// How many bytes a task's stored form has, wherever its arguments are.
+fn stored_len(task: &Task) -> usize {
+    #[cfg(any(feature = "nats", feature = "object"))]
+    return crate::log::outside::whole_len(task);
+    #[cfg(not(any(feature = "nats", feature = "object")))]
+    task.encoded_len()
 }

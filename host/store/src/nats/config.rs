@@ -90,7 +90,8 @@ impl Config {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         // A password may hold `/` where somebody forgot to write it as `%2F`: the last `@` is the one that counts.
-        let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
+        let (login, rest) =
+            rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
         let (hosts, name) = rest.split_once('/').unwrap_or((rest, ""));
         let servers: Vec<String> =
             hosts.split(',').filter(|host| !host.is_empty()).map(str::to_owned).collect();
@@ -111,7 +112,9 @@ impl Config {
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match (key, value) {
-            ("replicas", "1" | "3" | "5") => self.replicas = usize::from(value.as_bytes()[0] - b'0'),
+            ("replicas", "1" | "3" | "5") => {
+                self.replicas = usize::from(value.as_bytes()[0] - b'0')
+            }
             ("replicas", _) => return Err(wrong("`replicas` is 1, 3 or 5")),
             ("sync", "always") => self.durability = Durability::Disk,
             ("sync", _) => return Err(wrong("`sync` is `always`, or left out")),
@@ -231,7 +234,10 @@ mod tests {
         let config = of("nats+tls://host").unwrap();
         assert_eq!((config.name.as_str(), config.tls), ("omniq", true));
         assert_eq!(config.durability, Durability::Os, "what every server gives");
-        assert_eq!(of("nats://h/?sync=always&durability=disk").unwrap().durability, Durability::Disk);
+        assert_eq!(
+            of("nats://h/?sync=always&durability=disk").unwrap().durability,
+            Durability::Disk
+        );
     }
 
     #[test]

@@ -34,6 +34,45 @@ pub(super) struct Connection {
     pub losses: watch::Receiver<u64>,
 }
 
+/// How a store's stream is laid out.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub schema: u32,
+    pub min_writer: u32,
+    /// When the stream was made: another instant after it was restored.
+    pub incarnation: String,
+    pub replicas: usize,
+    /// The server's version.
+    pub server: String,
+}
+
+impl Connection {
+    pub(super) async fn layout(&self) -> Result<Layout> {
+        let info = self.log.get_info().await.map_err(|error| fault::of(&error))?;
+        let (schema, min_writer) = versions(&info.config)?;
+        Ok(Layout {
+            schema,
+            min_writer,
+            incarnation: info.created.unix_timestamp_nanos().to_string(),
+            replicas: info.config.num_replicas,
+            server: self.client.server_info().version,
+        })
+    }
+
+    /// How many bytes the server keeps, by what they are.
+    pub(super) async fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
+        let bucket = self.values.bucket();
+        let streams = [("values", format!("KV_{bucket}")), ("objects", format!("OBJ_{bucket}"))];
+        let log = self.log.get_info().await.map_err(|error| fault::of(&error))?;
+        let mut sizes = vec![("log", log.state.bytes)];
+        for (what, name) in streams {
+            let stream = self.context.get_stream(name).await.map_err(|error| fault::of(&error))?;
+            sizes.push((what, stream.cached_info().state.bytes));
+        }
+        Ok(sizes)
+    }
+}
+
 /// Connects, makes what is missing and checks what is there.
 pub(super) async fn connect(config: &Config) -> Result<Connection> {
     let (client, losses) = client(config).await?;
@@ -50,7 +89,8 @@ pub(super) async fn connect(config: &Config) -> Result<Connection> {
         None => context.build(client.clone()),
     };
     let account = context.query_account().await;
-    account.map_err(|error| missing(&error, "JetStream is not there: start the server with `-js`"))?;
+    account
+        .map_err(|error| missing(&error, "JetStream is not there: start the server with `-js`"))?;
     let log = log(config, &context).await?;
     let values = values(config, &context).await?;
     Ok(Connection { client, context, log, values, losses })
@@ -76,8 +116,11 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
         .require_tls(config.tls);
     if let Some(login) = &config.login {
         let (user, password) = login.parts();
-        options =
-            if password.is_empty() { options.token(user) } else { options.user_and_password(user, password) };
+        options = if password.is_empty() {
+            options.token(user)
+        } else {
+            options.user_and_password(user, password)
+        };
     }
     if let Some(path) = &config.credentials {
         options = options.credentials_file(path).await.map_err(|error| {
@@ -99,9 +142,9 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
 fn refused(error: &async_nats::ConnectError) -> Fault {
     use async_nats::ConnectErrorKind as Kind;
     match error.kind() {
-        Kind::Authentication | Kind::AuthorizationViolation => {
-            Fault::Config("the server does not accept who we are; check user, password or credentials".into())
-        }
+        Kind::Authentication | Kind::AuthorizationViolation => Fault::Config(
+            "the server does not accept who we are; check user, password or credentials".into(),
+        ),
         Kind::ServerParse | Kind::Tls => Fault::Config(fault::chain(error)),
         _ => Fault::Unknown(fault::chain(error)),
     }
@@ -135,18 +178,24 @@ async fn log(config: &Config, context: &Context) -> Result<stream::Stream<()>> {
         ]),
         ..Default::default()
     };
-    let hint = "the stream of commands cannot be made or read: rights to the JetStream API are needed";
-    let stream = context.get_or_create_stream(wanted).await.map_err(|error| missing(&error, hint))?;
+    let hint =
+        "the stream of commands cannot be made or read: rights to the JetStream API are needed";
+    let stream =
+        context.get_or_create_stream(wanted).await.map_err(|error| missing(&error, hint))?;
     check(&stream.cached_info().config)?;
     context.get_stream_no_info(name).await.map_err(|error| missing(&error, hint))
 }
 
+/// The schema a stream has, and the oldest whose writers may work with it.
+fn versions(config: &stream::Config) -> Result<(u32, u32)> {
+    let number = |key: &str| config.metadata.get(key).and_then(|text| text.parse::<u32>().ok());
+    let foreign = || Fault::Config(format!("the stream `{}` is not one of OmniQ's", config.name));
+    number(SCHEMA_KEY).zip(number(WRITER_KEY)).ok_or_else(foreign)
+}
+
 /// Checks a stream that was there.
 fn check(config: &stream::Config) -> Result<()> {
-    let number = |key: &str| config.metadata.get(key).and_then(|text| text.parse::<u32>().ok());
-    let (Some(schema), Some(writer)) = (number(SCHEMA_KEY), number(WRITER_KEY)) else {
-        return Err(Fault::Config(format!("the stream `{}` is not one of OmniQ's", config.name)));
-    };
+    let (schema, writer) = versions(config)?;
     if writer > SCHEMA || schema < SCHEMA {
         return Err(Fault::Schema { found: schema, newer: writer > SCHEMA });
     }
@@ -157,7 +206,10 @@ fn check(config: &stream::Config) -> Result<()> {
         (!config.max_age.is_zero(), "`max_age` must not be limited"),
         (config.storage != stream::StorageType::File, "its storage must be `file`"),
         (config.no_ack, "it must acknowledge"),
-        (config.persist_mode == Some(stream::PersistenceMode::Async), "`persist_mode` must not be `async`"),
+        (
+            config.persist_mode == Some(stream::PersistenceMode::Async),
+            "`persist_mode` must not be `async`",
+        ),
     ];
     match lossy.iter().find(|(wrong, _)| *wrong) {
         Some((_, reason)) => Err(Fault::Config(format!(
@@ -170,7 +222,8 @@ fn check(config: &stream::Config) -> Result<()> {
 
 async fn values(config: &Config, context: &Context) -> Result<Values> {
     let bucket = config.bucket();
-    let hint = "the bucket of values cannot be made or read: rights to the JetStream API are needed";
+    let hint =
+        "the bucket of values cannot be made or read: rights to the JetStream API are needed";
     let values = match context.get_key_value(&bucket).await {
         Ok(values) => values,
         Err(_) => context

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use omniq_model::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::config::Config;
-use super::connect;
+use super::connect::{self, Connection};
 use super::entry::{Answer, Entry, Sender};
 use super::fault::{Fault, NAME, Result};
 use super::state::State;
@@ -43,6 +43,7 @@ pub(super) struct Shared {
     pub shown: String,
     /// Tells our messages from those of others.
     pub process: u64,
+    sent: AtomicU64,
     pub state: Mutex<State>,
     pub watch: Watch,
     /// The last message that was applied.
@@ -58,7 +59,7 @@ pub(super) struct Shared {
     pub imaging: AtomicBool,
     /// Where the sweep of values goes on: of small ones and of large ones.
     pub sweep: tokio::sync::Mutex<[u64; 2]>,
-    pub values: std::sync::OnceLock<Values>,
+    pub connection: std::sync::OnceLock<Connection>,
     asks: Mutex<Option<mpsc::Sender<Ask>>>,
     looks: Mutex<Option<mpsc::Sender<Look>>>,
     closed: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
@@ -165,11 +166,21 @@ impl Handle {
 
     /// Where values are kept.
     pub(super) fn values(&self) -> crate::Result<&Values> {
-        self.0.shared.values.get().ok_or(Error::Closed(NAME))
+        Ok(&self.connection()?.values)
+    }
+
+    /// The connection, while the store is open.
+    pub(super) fn connection(&self) -> crate::Result<&Connection> {
+        self.check().map_err(|fault| self.error(fault, "use it"))?;
+        self.0.shared.connection.get().ok_or(Error::Closed(NAME))
     }
 
     fn check(&self) -> Result<()> {
-        if self.0.released.load(Ordering::Acquire) { Err(Fault::Closed) } else { self.0.shared.check() }
+        if self.0.released.load(Ordering::Acquire) {
+            Err(Fault::Closed)
+        } else {
+            self.0.shared.check()
+        }
     }
 }
 
@@ -205,7 +216,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// The state. A panic in the middle of a change may have left it half done, so nobody is let in after one.
     pub(super) fn state(&self) -> Result<MutexGuard<'_, State>> {
-        self.state.lock().map_err(|_| Fault::Unknown("a panic interrupted a change of the state".into()))
+        self.state
+            .lock()
+            .map_err(|_| Fault::Unknown("a panic interrupted a change of the state".into()))
     }
 
     /// The server's clock, as well as it is known here.
@@ -276,7 +289,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn sender(&self, number: u64) -> Sender {
+    /// The next of our messages.
+    pub(super) fn next_sender(&self) -> Sender {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         Sender { process: self.process, number }
     }
 
@@ -297,6 +312,7 @@ async fn start(config: Config) -> crate::Result<Arc<Shared>> {
         shown: config.shown(),
         config,
         process: super::random(),
+        sent: AtomicU64::new(0),
         state: Mutex::default(),
         watch: Watch::default(),
         applied: watch::Sender::new(0),
@@ -306,7 +322,7 @@ async fn start(config: Config) -> crate::Result<Arc<Shared>> {
         clock: SystemClock::default(),
         imaging: AtomicBool::new(false),
         sweep: tokio::sync::Mutex::default(),
-        values: std::sync::OnceLock::new(),
+        connection: std::sync::OnceLock::new(),
         asks: Mutex::new(Some(asks)),
         looks: Mutex::new(Some(looks)),
         closed: tokio::sync::Mutex::new(Some(closing)),
@@ -348,7 +364,7 @@ async fn run(
             return;
         }
     };
-    let _ = shared.values.set(connection.values.clone());
+    let _ = shared.connection.set(connection.clone());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follow::follow(Arc::clone(&shared), connection.clone()));
     tasks.spawn(follow::look(Arc::clone(&shared), connection.clone(), looks));

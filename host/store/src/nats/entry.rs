@@ -260,7 +260,8 @@ mod tests {
     fn a_message_goes_there_and_back() {
         let sender = Sender { process: u64::MAX, number: 300 };
         let now = Some(Timestamp::from_millis(-5));
-        let bodies = [Entry::Tasks(Command::Promote(7)), Entry::Took(Image { seq: 1, weight: 2, size: 3 })];
+        let bodies =
+            [Entry::Tasks(Command::Promote(7)), Entry::Took(Image { seq: 1, weight: 2, size: 3 })];
         let bodies = bodies.map(|entry| entry.to_bytes());
         let bytes = message(sender, now, bodies.iter().map(Vec::as_slice));
         let read = Message::read(&bytes).unwrap();

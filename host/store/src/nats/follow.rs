@@ -39,7 +39,8 @@ pub(super) async fn follow(shared: Arc<Shared>, connection: Connection) {
     let mut attempt = 0_u32;
     loop {
         losses.borrow_and_update();
-        let followed = follow_once(&shared, &connection, &mut losses, &mut tail, &mut attempt).await;
+        let followed =
+            follow_once(&shared, &connection, &mut losses, &mut tail, &mut attempt).await;
         match followed {
             Ok(()) => {}
             Err(Fault::Unknown(_)) => attempt += 1,
@@ -109,7 +110,8 @@ async fn look_over(
     let fresh = tail.is_none();
     let (state, seq) = image::load(connection, first, last).await?;
     if !fresh {
-        let lost = Fault::unknown("the server lost the end of the log, or kept us from it for too long");
+        let lost =
+            Fault::unknown("the server lost the end of the log, or kept us from it for too long");
         shared.drop_pending(&lost);
     }
     *shared.state()? = state;
@@ -169,7 +171,8 @@ async fn apply(
             entries.into_iter().map(|entry| (entry, None)).unzip()
         }
     };
-    let kinds: Vec<_> = if ours { entries.iter().map(|entry| entry.kind()).collect() } else { Vec::new() };
+    let kinds: Vec<_> =
+        if ours { entries.iter().map(|entry| entry.kind()).collect() } else { Vec::new() };
     let (answers, changed, dropped, overdue) = {
         let mut state = shared.state()?;
         let before = state.overdue(shared.config.image_every);
@@ -207,7 +210,11 @@ async fn apply(
 
 /// The entries of a message that was too large for the log.
 async fn read_object(connection: &Connection, seq: u64, object: &str) -> Result<Vec<entry::Entry>> {
-    let missing = || Fault::Corrupt(format!("message {seq} of the log was in the object `{object}`, which is gone"));
+    let missing = || {
+        Fault::Corrupt(format!(
+            "message {seq} of the log was in the object `{object}`, which is gone"
+        ))
+    };
     let bytes = connection.values.object(object).await?.ok_or_else(missing)?;
     let damaged = |error: omniq_model::DecodeError| {
         Fault::Corrupt(format!("the object `{object}` cannot be read by this version: {error}"))

@@ -8,6 +8,7 @@
 //! each; start-up, which reads an image of them all. Limits: memory; one stream, so one server leads. Servers from 2.10 on.
 //! `docs/nats.md` says what is where and how durable it is, decision 8 why it is so.
 
+mod admin;
 mod config;
 mod connect;
 mod engine;

@@ -63,7 +63,11 @@ impl ModuleStore for NatsModules {
                 }
                 Ok(pushed)
             }
-            other => Err(Error::unavailable(NAME, action, format!("the answer is another one: {other:?}"))),
+            other => Err(Error::unavailable(
+                NAME,
+                action,
+                format!("the answer is another one: {other:?}"),
+            )),
         }
     }
 
@@ -94,7 +98,11 @@ impl ModuleStore for NatsModules {
                 }
                 Ok(removed)
             }
-            other => Err(Error::unavailable(NAME, action, format!("the answer is another one: {other:?}"))),
+            other => Err(Error::unavailable(
+                NAME,
+                action,
+                format!("the answer is another one: {other:?}"),
+            )),
         }
     }
 

@@ -71,9 +71,8 @@ impl ResultStore for NatsResults {
         };
         let outside = self.store.read_all(action, known).await?;
         let wanted = keys.iter().zip(&outside);
-        let wanted = wanted.filter_map(|(key, outside)| {
-            Some((Of::Staged(key.task), outside.as_ref()?.payload()))
-        });
+        let wanted = wanted
+            .filter_map(|(key, outside)| Some((Of::Staged(key.task), outside.as_ref()?.payload())));
         let fetched = self.store.values()?.fetch(wanted.collect()).await;
         let fetched = fetched.map_err(|fault| self.store.error(fault, action))?;
         let mut fetched = fetched.into_iter();
@@ -94,7 +93,11 @@ impl ResultStore for NatsResults {
         }
         match self.store.ask(Entry::PurgeResults(max), action).await? {
             Answer::Count(count) => Ok(count),
-            other => Err(Error::unavailable(NAME, action, format!("the answer is another one: {other:?}"))),
+            other => Err(Error::unavailable(
+                NAME,
+                action,
+                format!("the answer is another one: {other:?}"),
+            )),
         }
     }
 

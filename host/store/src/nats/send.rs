@@ -29,9 +29,12 @@ const MOST: usize = 1 << 20;
 const HEADERS: usize = 4 << 10;
 
 /// Sends until all who could ask are gone, and all answers are there.
-pub(super) async fn send(shared: &Arc<Shared>, connection: &Connection, mut asks: mpsc::Receiver<Ask>) {
+pub(super) async fn send(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    mut asks: mpsc::Receiver<Ask>,
+) {
     let window = Arc::new(Semaphore::new(WINDOW));
-    let mut number = 0;
     loop {
         // Only once there is room is the batch made: what comes until then goes with it.
         let permit = Arc::clone(&window).acquire_owned().await;
@@ -46,9 +49,7 @@ pub(super) async fn send(shared: &Arc<Shared>, connection: &Connection, mut asks
             bytes += next.bytes.len();
             batch.push(next);
         }
-        number += 1;
-        let sender = shared.sender(number);
-        tokio::spawn(send_batch(Arc::clone(shared), connection.clone(), sender, batch, permit));
+        tokio::spawn(send_batch(Arc::clone(shared), connection.clone(), batch, permit));
     }
     // All of them: nothing is on its way any more.
     let _ = window.acquire_many(WINDOW as u32).await;
@@ -64,27 +65,50 @@ pub(super) async fn send(shared: &Arc<Shared>, connection: &Connection, mut asks
 async fn send_batch(
     shared: Arc<Shared>,
     connection: Connection,
-    sender: Sender,
     batch: Vec<Ask>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let kinds: Vec<_> = batch.iter().map(|ask| ask.entry.kind()).collect();
-    hit(&kinds, "before_publish");
-    let now = shared.config.clock.as_ref().map(|clock| clock.now());
-    let message = entry::message(sender, now, batch.iter().map(|ask| ask.bytes.as_slice()));
-    // It may come back before its answer does.
-    lock(&shared.pending).insert(sender.number, batch);
-    let sent = put(&shared, &connection, sender, message).await;
-    hit(&kinds, "after_publish");
-    if let Err(fault) = sent {
+    let deadline = Instant::now() + shared.config.patience;
+    let mut batch = batch;
+    while !batch.is_empty() {
+        let sender = shared.next_sender();
+        let kinds: Vec<_> = batch.iter().map(|ask| ask.entry.kind()).collect();
+        hit(&kinds, "before_publish");
+        let now = shared.config.clock.as_ref().map(|clock| clock.now());
+        let message = entry::message(sender, now, batch.iter().map(|ask| ask.bytes.as_slice()));
+        // It may come back before its answer does.
+        lock(&shared.pending).insert(sender.number, batch);
+        let sent = put(&shared, &connection, sender, message, deadline).await;
+        hit(&kinds, "after_publish");
+        let Err(fault) = sent else { return };
         let refused = lock(&shared.pending).remove(&sender.number).unwrap_or_default();
-        if matches!(fault, Fault::Full(_)) {
-            image::begin(&shared, &connection); // a new image lets old messages go
-        }
-        for ask in refused {
-            let _ = ask.reply.send(Err(fault.clone())); // a caller that went away does not want to know
-        }
+        batch = refuse(&shared, &connection, refused, &fault, deadline).await;
     }
+}
+
+/// Tells who asked that it was not done; returns what is worth another try. Where there is no room, that is what may make
+/// some: ends and removals.
+async fn refuse(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    refused: Vec<Ask>,
+    fault: &Fault,
+    deadline: Instant,
+) -> Vec<Ask> {
+    let full = matches!(fault, Fault::Full(_));
+    let in_time = Instant::now() < deadline;
+    let (again, refused): (Vec<_>, Vec<_>) =
+        refused.into_iter().partition(|ask| full && in_time && !ask.entry.grows());
+    for ask in refused {
+        let _ = ask.reply.send(Err(fault.clone())); // a caller that went away does not want to know
+    }
+    if full {
+        image::begin(shared, connection); // a new image lets old messages go
+    }
+    if !again.is_empty() {
+        tokio::time::sleep(Duration::from_millis(500).mul_f64(super::roll())).await;
+    }
+    again
 }
 
 /// Puts a message into the log.
@@ -93,8 +117,8 @@ async fn put(
     connection: &Connection,
     sender: Sender,
     message: Vec<u8>,
+    deadline: Instant,
 ) -> Result<()> {
-    let deadline = Instant::now() + shared.config.patience;
     let most = connection.client.max_payload().min(MOST).saturating_sub(HEADERS);
     let message = if message.len() > most {
         let now = shared.config.clock.as_ref().map(|clock| clock.now());

@@ -84,7 +84,8 @@ impl State {
                 Answer::Done
             }
             Entry::RemoveResults(tasks) => {
-                for key in tasks.iter().flat_map(|task| self.results_of(*task)).collect::<Vec<_>>() {
+                for key in tasks.iter().flat_map(|task| self.results_of(*task)).collect::<Vec<_>>()
+                {
                     self.forget_result(key);
                 }
                 Answer::Done
@@ -132,7 +133,11 @@ impl State {
 
     /// The first message of the log that somebody who starts may need.
     pub(super) fn needed(&self) -> u64 {
-        if self.images.len() < IMAGES { 1 } else { self.images.last().map_or(1, |image| image.seq + 1) }
+        if self.images.len() < IMAGES {
+            1
+        } else {
+            self.images.last().map_or(1, |image| image.seq + 1)
+        }
     }
 
     /// Values that lost what they belonged to since the last call of this.
@@ -264,7 +269,11 @@ impl State {
             now: self.now,
             weight: self.weight,
             core: self.core.image(),
-            results: self.results.iter().map(|(key, (value, until))| (*key, *value, *until)).collect(),
+            results: self
+                .results
+                .iter()
+                .map(|(key, (value, until))| (*key, *value, *until))
+                .collect(),
             modules: self.modules.values().flatten().cloned().collect(),
             bytes: self.bytes.iter().map(|(digest, object)| (*digest, object.clone())).collect(),
             images: self.images.clone(),

@@ -44,18 +44,22 @@ impl NatsTasks {
         Ok(Self { store: Handle::shared(config).await? })
     }
 
-    async fn ask<T>(&self, command: Command, action: &'static str) -> Result<T>
+    pub(super) async fn ask<T>(&self, command: Command, action: &'static str) -> Result<T>
     where
         T: TryFrom<crate::log::Answer, Error = Error>,
     {
         match self.store.ask(Entry::Tasks(command), action).await? {
             Answer::Tasks(answer) => T::try_from(answer),
-            other => Err(Error::unavailable(NAME, action, format!("the answer is another one: {other:?}"))),
+            other => Err(Error::unavailable(
+                NAME,
+                action,
+                format!("the answer is another one: {other:?}"),
+            )),
         }
     }
 
     /// Keeps values beside the log before the command that names them.
-    async fn keep(&self, puts: Vec<Put>, action: &'static str) -> Result<()> {
+    pub(super) async fn keep(&self, puts: Vec<Put>, action: &'static str) -> Result<()> {
         if puts.is_empty() {
             return Ok(());
         }
@@ -70,7 +74,12 @@ impl NatsTasks {
         for task in tasks {
             if task.args.bytes.len() > inline || task.args.format == OUTSIDE {
                 let whole = task.encoded_len();
-                puts.extend(Values::take_out(Of::Arguments(task.id), &mut task.args, inline, whole));
+                puts.extend(Values::take_out(
+                    Of::Arguments(task.id),
+                    &mut task.args,
+                    inline,
+                    whole,
+                ));
             }
         }
         puts
@@ -106,7 +115,8 @@ impl NatsTasks {
 
     /// Puts the arguments back into leased tasks.
     async fn complete_leases(&self, leases: &mut [Lease], action: &'static str) -> Result<()> {
-        let outside = |lease: &Lease| lease.task.as_ref().is_ok_and(|task| task.args.format == OUTSIDE);
+        let outside =
+            |lease: &Lease| lease.task.as_ref().is_ok_and(|task| task.args.format == OUTSIDE);
         let wanted = leases.iter().filter(|lease| outside(lease)).filter_map(arguments_of);
         let mut values = self.fetch(wanted.collect(), action).await?.into_iter();
         for lease in leases.iter_mut().filter(|lease| outside(lease)) {
@@ -118,7 +128,7 @@ impl NatsTasks {
     }
 
     /// Puts arguments and results back into records.
-    async fn complete<'a>(
+    pub(super) async fn complete<'a>(
         &self,
         infos: impl Iterator<Item = &'a mut Info>,
         action: &'static str,
@@ -164,7 +174,7 @@ impl NatsTasks {
         Ok(())
     }
 
-    async fn peek<T>(
+    pub(super) async fn peek<T>(
         &self,
         action: &'static str,
         look: impl Fn(&Core, Timestamp) -> T,
@@ -218,6 +228,10 @@ impl TaskStore for NatsTasks {
             atomic_batch: true,
             external_transaction: false,
         }
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -105,8 +105,17 @@ impl Values {
         Self { context, bucket, values, objects, grace }
     }
 
+    pub(super) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     /// Takes a value out if it is too large to stay, and puts a stand-in in its place.
-    pub(super) fn take_out(of: Of, payload: &mut Payload, inline: usize, whole: usize) -> Option<Put> {
+    pub(super) fn take_out(
+        of: Of,
+        payload: &mut Payload,
+        inline: usize,
+        whole: usize,
+    ) -> Option<Put> {
         if payload.bytes.len() <= inline && payload.format != OUTSIDE {
             return None;
         }
@@ -124,8 +133,8 @@ impl Values {
 
     /// Keeps values; returns once all are kept.
     pub(super) async fn put(&self, puts: Vec<Put>) -> Result<()> {
-        let mut putting = streams::iter(puts.into_iter().map(|put| self.put_one(put)))
-            .buffer_unordered(AT_ONCE);
+        let mut putting =
+            streams::iter(puts.into_iter().map(|put| self.put_one(put))).buffer_unordered(AT_ONCE);
         while let Some(done) = putting.next().await {
             done?;
         }
@@ -399,11 +408,16 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 fn base64url(text: &str) -> String {
     let mut encoded = String::new();
     for chunk in text.as_bytes().chunks(3) {
-        let bytes = [chunk[0], chunk.get(1).copied().unwrap_or(0), chunk.get(2).copied().unwrap_or(0)];
+        let bytes =
+            [chunk[0], chunk.get(1).copied().unwrap_or(0), chunk.get(2).copied().unwrap_or(0)];
         let bits = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
         for index in 0..4 {
             let sextet = (bits >> (18 - 6 * index)) & 63;
-            encoded.push(if index <= chunk.len() { ALPHABET[sextet as usize] as char } else { '=' });
+            encoded.push(if index <= chunk.len() {
+                ALPHABET[sextet as usize] as char
+            } else {
+                '='
+            });
         }
     }
     encoded
