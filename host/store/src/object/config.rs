@@ -39,7 +39,12 @@ impl Root {
             .map_err(|error| failed(error.to_string()))?
             .with_fsync(durability == Durability::Disk);
         let shown = format!("file:{}", folder.display());
-        Ok(Self { objects: Arc::new(objects), prefix: Path::default(), folder: Some(folder), shown })
+        Ok(Self {
+            objects: Arc::new(objects),
+            prefix: Path::default(),
+            folder: Some(folder),
+            shown,
+        })
     }
 
     /// Any object store; `shown` is what it is called in errors, and what tells it from other places.
@@ -75,6 +80,12 @@ pub fn open(url: &str, options: &Options) -> Result<Root> {
             }
             Root::folder(path, options.durability)
         }
+        #[cfg(feature = "cloud")]
+        "s3" | "az" | "gs" => super::cloud::open(scheme, rest),
+        #[cfg(not(feature = "cloud"))]
+        "s3" | "az" | "gs" => Err(Error::Config(format!(
+            "this build leaves out the client of `{scheme}:`; the feature `cloud` adds it"
+        ))),
         _ => Err(Error::Config(format!("this build has no client for `{scheme}:`"))),
     }
 }

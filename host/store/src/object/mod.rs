@@ -27,5 +27,6 @@ mod tasks;
 pub use config::{Root, open};
 pub use events::ObjectEvents;
 pub use modules::ObjectModules;
+pub(crate) use objects::open as reach;
 pub use results::ObjectResults;
 pub use tasks::{Config, ObjectTasks};

@@ -4,6 +4,8 @@
 //! Names are made here of parts that are safe on every file system and in every bucket, so that no name that people give
 //! leads out of its folder.
 
+use std::collections::HashSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
 
 use super::Root;
-use crate::{BoxError, Error, Result};
+use crate::{BoxError, Error, Options, Result};
 
 /// The backend's name in errors.
 pub(super) const NAME: &str = "object";
@@ -184,6 +186,42 @@ impl Objects {
     fn error(&self, failed: Failed, action: &'static str) -> Error {
         error(&self.root.shown, failed, action)
     }
+}
+
+/// Opens the place of a URL, and lets it show that it can be used.
+///
+/// # Errors
+/// As [`open`](super::open) and [`probe`].
+pub(crate) async fn open(url: &str, options: &Options) -> Result<Root> {
+    let root = super::open(url, options)?;
+    probe(&root).await?;
+    Ok(root)
+}
+
+/// Checks that a place creates a name once: what everything here relies on. Once for each place and process.
+///
+/// # Errors
+/// [`Config`](crate::ErrorKind::Config) for one that does not; otherwise what the place says.
+async fn probe(root: &Root) -> Result<()> {
+    const ACTION: &str = "try whether it creates a name once";
+    static PROBED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Default::default);
+    let probed = || PROBED.lock().unwrap_or_else(PoisonError::into_inner);
+    if root.folder.is_some() || probed().contains(&root.shown) {
+        return Ok(());
+    }
+    let random: String = random()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (objects, name) = (Objects::new(root.clone()), format!("probe/{random}"));
+    let first = objects.create(&name, Bytes::from_static(b"1"), ACTION).await?;
+    let second = objects.create(&name, Bytes::from_static(b"2"), ACTION).await?;
+    objects.delete(&name, ACTION).await?;
+    if !first || second {
+        return Err(Error::Config(format!(
+            "{} lets a name be created twice: it does not know `If-None-Match: *`, without which nothing would be safe there; use a server that does, or another backend",
+            root.shown
+        )));
+    }
+    probed().insert(root.shown.clone());
+    Ok(())
 }
 
 /// Why a request gave nothing.

@@ -1,0 +1,237 @@
+//! Buckets: the clients of S3, Azure and Google, from a URL and the environment.
+//!
+//! `s3://BUCKET/PREFIX?region=…&endpoint=…`: what stands behind the question mark is set over what the environment says
+//! (`AWS_*`, `AZURE_*`, `GOOGLE_*`). Credentials may stand in both; nothing here shows them. Any number of stores may
+//! share a client.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::{ObjectStore, RetryConfig};
+
+use super::Root;
+use crate::{Error, Result};
+
+/// How long a connection may take to open, and a whole request, where the URL says nothing else.
+const TIMEOUTS: [(&str, &str); 2] = [("connect_timeout", "5 s"), ("timeout", "120 s")];
+
+/// A failed request is made again, after pauses that grow and are rolled, where it may be: a call of ours is to fail
+/// before whoever waits for it gives up.
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(15), ..Default::default() }
+}
+
+/// Opens the bucket that the rest of a URL names, behind `s3:`, `az:` or `gs:`.
+///
+/// # Errors
+/// [`Config`](crate::ErrorKind::Config) for a URL that names no bucket, has a setting that there is not, or misses one.
+pub(super) fn open(scheme: &str, rest: &str) -> Result<Root> {
+    // Whoever comes first decides for the process; if that was somebody else, theirs serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let url = Url::parse(scheme, rest)?;
+    let (objects, endpoint) = match scheme {
+        "s3" => s3(&url)?,
+        "az" => azure(&url)?,
+        _ => google(&url)?,
+    };
+    let place = format!("{scheme}://{}", url.bucket);
+    let at = endpoint.map(|endpoint| format!(" at {}", host(&endpoint))).unwrap_or_default();
+    let slash = if url.prefix.is_root() { "" } else { "/" };
+    Ok(Root::of(objects, url.prefix.clone(), format!("{place}{slash}{}{at}", url.prefix)))
+}
+
+type Opened = (Arc<dyn ObjectStore>, Option<String>);
+
+fn s3(url: &Url) -> Result<Opened> {
+    let mut builder =
+        AmazonS3Builder::from_env().with_bucket_name(&url.bucket).with_retry(retries());
+    for (key, value) in url.settings::<AmazonS3ConfigKey>()? {
+        builder = builder.with_config(key, value);
+    }
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    builder = builder.with_allow_http(is_plain(endpoint.as_deref()));
+    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), endpoint))
+}
+
+fn azure(url: &Url) -> Result<Opened> {
+    let mut builder =
+        MicrosoftAzureBuilder::from_env().with_container_name(&url.bucket).with_retry(retries());
+    for (key, value) in url.settings::<AzureConfigKey>()? {
+        builder = builder.with_config(key, value);
+    }
+    let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
+    builder = builder.with_allow_http(is_plain(endpoint.as_deref()));
+    // The same container of two accounts is two places.
+    let account = builder.get_config_value(&AzureConfigKey::AccountName);
+    let shown = endpoint.or(account);
+    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), shown))
+}
+
+fn google(url: &Url) -> Result<Opened> {
+    let mut builder =
+        GoogleCloudStorageBuilder::from_env().with_bucket_name(&url.bucket).with_retry(retries());
+    for (key, value) in url.settings::<GoogleConfigKey>()? {
+        builder = builder.with_config(key, value);
+    }
+    let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), endpoint))
+}
+
+/// Whether somebody asked for an endpoint without TLS, by writing so.
+fn is_plain(endpoint: Option<&str>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+}
+
+/// An endpoint without the user and password it may hold.
+fn host(endpoint: &str) -> String {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
+}
+
+/// What a URL says, apart from its scheme.
+struct Url {
+    scheme: String,
+    bucket: String,
+    prefix: Path,
+    settings: Vec<(String, String)>,
+}
+
+/// Without the settings, which may be secret.
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Url").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
+impl Url {
+    fn parse(scheme: &str, rest: &str) -> Result<Self> {
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let place = place.strip_prefix("//").unwrap_or(place);
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let bad = |reason: String| Error::Config(reason);
+        if bucket.is_empty() || bucket.contains('@') {
+            return Err(bad(format!(
+                "`{scheme}:` needs the name of a bucket, such as `{scheme}://bucket/folder`; credentials stand behind a `?`, or in the environment"
+            )));
+        }
+        let prefix = Path::parse(prefix.trim_matches('/')).map_err(|error| {
+            bad(format!("the folder in `{scheme}://{bucket}/…` cannot be used: {error}"))
+        })?;
+        let pair = |pair: &str| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((unescape(key)?, unescape(value)?))
+        };
+        let pairs = query.split('&').filter(|text| !text.is_empty()).map(pair);
+        let settings = pairs.collect::<Option<_>>().ok_or_else(|| {
+            bad(format!(
+                "the settings behind `?` of `{scheme}://{bucket}` are not escaped as a URL's must be; write `%` as `%25`"
+            ))
+        })?;
+        Ok(Self { scheme: scheme.to_owned(), bucket: bucket.to_owned(), prefix, settings })
+    }
+
+    /// The settings by the names the client has for them.
+    fn settings<K: FromStr>(&self) -> Result<Vec<(K, String)>> {
+        let unknown = |key: &str| {
+            let there = match self.scheme.as_str() {
+                "s3" => {
+                    "`region`, `endpoint`, `access_key_id`, `secret_access_key`, `session_token` and `virtual_hosted_style_request`"
+                }
+                "az" => "`account_name`, `access_key`, `endpoint` and `sas_token`",
+                _ => "`service_account_path`, `service_account_key` and `base_url`",
+            };
+            let (scheme, bucket) = (&self.scheme, &self.bucket);
+            Error::Config(format!(
+                "`{key}` is no setting of `{scheme}://{bucket}`; there are {there}, and those of HTTP such as `proxy_url` and `timeout`"
+            ))
+        };
+        let defaults = TIMEOUTS.iter().map(|(key, value)| (*key, *value));
+        let given = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let parsed = |(key, value): (&str, &str)| {
+            let known = key.parse().map_err(|_| unknown(key))?;
+            Ok((known, value.to_owned()))
+        };
+        defaults.chain(given).map(parsed).collect()
+    }
+
+    /// What a client finds wrong with its settings; it names none of their values but that of an endpoint.
+    fn unusable(&self, error: &object_store::Error) -> Error {
+        Error::Config(format!("`{}://{}` cannot be used: {error}", self.scheme, self.bucket))
+    }
+}
+
+/// A text of a URL's query; `None` where a `%` is not followed by two digits, or what they give is no text.
+fn unescape(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte == b'%' {
+            let (digits, after) = rest.split_at_checked(2)?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(*byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_leads_to_a_bucket_and_shows_no_secret() {
+        for (url, shown) in [
+            ("s3://b/a/c?region=eu&access_key_id=secret&secret_access_key=se%63ret", "s3://b/a/c"),
+            ("s3://b?endpoint=http://secret:secret@127.0.0.1:9/x", "s3://b at http://127.0.0.1:9"),
+            ("s3:b/", "s3://b"),
+            ("az://c/x?account_name=me&access_key=c2VjcmV0", "az://c/x at https://me"),
+            ("gs://b/x?skip_signature=true", "gs://b/x"),
+        ] {
+            let (scheme, rest) = url.split_once(':').unwrap();
+            let root = open(scheme, rest).unwrap();
+            assert_eq!(root.shown, shown, "{url}");
+            assert!(!format!("{root:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_secrets() {
+        for (url, part) in [
+            ("s3:", "needs the name of a bucket"),
+            ("s3://key:secret@bucket", "credentials stand behind a `?`"),
+            ("s3://b/../x", "cannot be used"),
+            ("s3://b?regoin=secret", "`regoin` is no setting of `s3://b`; there are `region`"),
+            ("s3://b?region=%zz", "write `%` as `%25`"),
+            ("az://c?access_key=secret", "Account must be specified"),
+            ("gs://b?service_account_path=/nowhere", "cannot be used"),
+        ] {
+            let (scheme, rest) = url.split_once(':').unwrap();
+            let message = open(scheme, rest).unwrap_err().to_string();
+            assert!(message.contains(part) && !message.contains("secret"), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        for (text, plain) in [
+            ("a+b%2Fc", Some("a+b/c")),
+            ("%E2%98%A0", Some("☠")),
+            ("%", None),
+            ("%2", None),
+            ("%ff", None),
+            ("", Some("")),
+        ] {
+            assert_eq!(unescape(text).as_deref(), plain, "{text}");
+        }
+    }
+}
