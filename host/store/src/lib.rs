@@ -6,6 +6,7 @@
 //! and event stores is safe.
 
 pub mod clock;
+pub mod copy;
 pub mod core;
 mod error;
 pub mod failpoint;

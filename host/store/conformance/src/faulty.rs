@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use omniq_model::{Lane, Name, Schedule, SessionId, TaskId, Timestamp, Token};
 use omniq_store::{
-    Beat, Caps, Changes, Counts, Due, End, Enqueued, Error, Filter, Finished, Fire, Fired, Held,
-    Info, Interest, Lease, Moved, Outcome, Page, Result, Select, Session, TaskStore, Want,
-    WorkerInfo,
+    Admin, Beat, Caps, Changes, CopyPage, Counts, Due, End, Enqueued, Error, Filter, Finished,
+    Fire, Fired, Held, Imported, Info, Interest, Layout, Lease, Moved, Outcome, Page, Report,
+    Result, Select, Session, Stats, TaskCopy, TaskStore, Want, WorkerInfo,
 };
 
 use crate::roll::Rolls;
@@ -107,6 +107,10 @@ macro_rules! through {
 impl TaskStore for Faulty {
     fn caps(&self) -> Caps {
         self.inner.caps()
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        self.inner.admin().is_some().then_some(self as &dyn Admin)
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -232,5 +236,39 @@ impl TaskStore for Faulty {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+}
+
+impl Faulty {
+    fn of_inner(&self) -> Result<&dyn Admin> {
+        let backend = self.inner.caps().name;
+        self.inner.admin().ok_or(Error::Unsupported { backend, action: "be administered" })
+    }
+}
+
+#[async_trait]
+impl Admin for Faulty {
+    async fn check(&self) -> Result<Report> {
+        self.of_inner()?.check().await
+    }
+
+    async fn finish_migration(&self) -> Result<Layout> {
+        self.of_inner()?.finish_migration().await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.of_inner()?.stats().await
+    }
+
+    async fn export(&self, after: Option<u64>, max: usize) -> Result<CopyPage> {
+        self.before("export")?;
+        self.of_inner()?.export(after, max).await
+    }
+
+    async fn import(&self, tasks: Vec<TaskCopy>) -> Result<Vec<Imported>> {
+        self.before("import")?;
+        let answers = self.of_inner()?.import(tasks).await;
+        self.after("import")?;
+        answers
     }
 }

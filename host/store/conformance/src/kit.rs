@@ -55,6 +55,13 @@ impl Kit {
         (&*self.place, &self.stores)
     }
 
+    /// Both its clock and that of `other` show the later of their times.
+    pub(crate) fn meet(&self, other: &Self) {
+        let later = self.now().max(other.now());
+        self.advance(later.since(self.now()));
+        other.advance(later.since(other.now()));
+    }
+
     /// Opens the same place a second time, as another process does.
     pub async fn beside(&self) -> Self {
         let stores = self.place.open().await;

@@ -10,6 +10,7 @@
 
 mod audit;
 mod cases;
+mod copies;
 mod factory;
 mod faulty;
 pub mod history;
@@ -21,6 +22,7 @@ mod suite;
 
 pub use audit::audit;
 pub use cases::CASES;
+pub use copies::check_copy;
 pub use factory::{Factory, Need, Place, Stores};
 pub use faulty::Faulty;
 pub use kit::{Kit, LEASE, START, TICK, WHILE, dump, dump_ended};

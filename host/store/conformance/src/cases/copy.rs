@@ -65,7 +65,7 @@ fn keyed(kit: &Kit, key: &str, scope: Scope) -> Task {
 }
 
 /// Fills a store with tasks in every state, and with much that can be said about one.
-async fn fill(kit: &Kit) {
+pub(crate) async fn fill(kit: &Kit) {
     let session = kit.session().await;
     let ends = [success(b"15"), failure(), again(WHILE), release(Duration::ZERO)];
     for how in ends {

@@ -12,7 +12,7 @@ mod a6_cancel;
 mod a7_reads;
 mod again;
 mod changes;
-mod copy;
+pub(crate) mod copy;
 mod dependencies;
 mod events;
 mod hardship;
