@@ -48,7 +48,8 @@ impl Default for Options {
     }
 }
 
-/// Opens the task store of `url`: `memory:`, `memory:NAME` or `sqlite:PATH`.
+/// Opens the task store of `url`: `memory:`, `memory:NAME`, and what this build's features add, such as `sqlite:PATH`,
+/// `file:PATH` or `s3://BUCKET/PREFIX`.
 ///
 /// A store in memory is shared by all in the process that open the same name; it lives as long as one of them holds it,
 /// and keeps the clock it was opened with first.
@@ -72,6 +73,17 @@ async fn tasks_at(url: &str, options: &Options) -> Result<Arc<dyn TaskStore>> {
         Place::Sqlite(rest) => {
             let config = crate::sqlite::Config::of_url(rest, options)?;
             Ok(Arc::new(crate::sqlite::SqliteTasks::shared(config).await?))
+        }
+        #[cfg(feature = "object")]
+        Place::Objects => {
+            let root = crate::object::reach(url, options).await?;
+            let config = crate::object::Config::with(root, options);
+            Ok(Arc::new(crate::object::ObjectTasks::shared(config).await?))
+        }
+        #[cfg(feature = "nats")]
+        Place::Nats => {
+            let config = crate::nats::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::nats::NatsTasks::shared(config).await?))
         }
     }
 }
@@ -98,6 +110,16 @@ async fn results_at(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>
             let config = crate::sqlite::Config::of_url(rest, options)?;
             Ok(Arc::new(crate::sqlite::SqliteResults::shared(config).await?))
         }
+        #[cfg(feature = "object")]
+        Place::Objects => {
+            let root = crate::object::reach(url, options).await?;
+            Ok(Arc::new(crate::object::ObjectResults::new(root, Arc::clone(&options.clock))))
+        }
+        #[cfg(feature = "nats")]
+        Place::Nats => {
+            let config = crate::nats::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::nats::NatsResults::shared(config).await?))
+        }
     }
 }
 
@@ -111,7 +133,10 @@ pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventSt
     Ok(Arc::new(Guarded::<dyn EventStore>::new(guard, store)))
 }
 
-#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "object", feature = "nats")),
+    expect(unused_variables, reason = "memory needs none of them")
+)]
 async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
     match place(url)? {
         Place::Memory(name) => {
@@ -124,6 +149,15 @@ async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> 
             let config = crate::sqlite::Config::of_url(rest, options)?;
             Ok(Arc::new(crate::sqlite::SqliteEvents::shared(config).await?))
         }
+        #[cfg(feature = "object")]
+        Place::Objects => {
+            let root = crate::object::reach(url, options).await?;
+            Ok(Arc::new(crate::object::ObjectEvents::shared(root)))
+        }
+        #[cfg(feature = "nats")]
+        Place::Nats => Err(Error::Config(
+            "NATS keeps no events, since they are asked for in SQL; keep them in `sqlite:PATH` or PostgreSQL".into(),
+        )),
     }
 }
 
@@ -137,7 +171,10 @@ pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn Module
     Ok(Arc::new(Guarded::<dyn ModuleStore>::new(guard, store)))
 }
 
-#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "memory needs none of them"))]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "object", feature = "nats")),
+    expect(unused_variables, reason = "memory needs none of them")
+)]
 async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
     match place(url)? {
         Place::Memory(name) => {
@@ -149,6 +186,16 @@ async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>
         Place::Sqlite(rest) => {
             let config = crate::sqlite::Config::of_url(rest, options)?;
             Ok(Arc::new(crate::sqlite::SqliteModules::shared(config).await?))
+        }
+        #[cfg(feature = "object")]
+        Place::Objects => {
+            let root = crate::object::reach(url, options).await?;
+            Ok(Arc::new(crate::object::ObjectModules::new(root)))
+        }
+        #[cfg(feature = "nats")]
+        Place::Nats => {
+            let config = crate::nats::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::nats::NatsModules::shared(config).await?))
         }
     }
 }
@@ -165,22 +212,34 @@ enum Place<'a> {
     Memory(&'a str),
     #[cfg(feature = "sqlite")]
     Sqlite(&'a str),
+    #[cfg(feature = "object")]
+    Objects,
+    #[cfg(feature = "nats")]
+    Nats,
 }
 
-/// Backends that URLs are reserved for and that this version does not have.
-const PLANNED: [(&str, &[&str]); 5] = [
-    ("PostgreSQL", &["postgres", "postgresql"]),
-    ("Redis", &["redis", "rediss", "valkey"]),
-    ("NATS", &["nats"]),
-    ("log file", &["file"]),
-    ("object store", &["s3", "az", "gs"]),
+/// Backends beside memory: what people call each, its schemes, and the feature that adds it, as far as this version has it.
+const BACKENDS: [(&str, &[&str], Option<&str>); 6] = [
+    ("SQLite", &["sqlite"], Some("sqlite")),
+    ("file", &["file"], Some("object")),
+    ("object store", &["s3", "az", "gs"], Some("cloud")),
+    ("PostgreSQL", &["postgres", "postgresql"], None),
+    ("Redis", &["redis", "rediss", "valkey"], None),
+    ("NATS", &["nats", "nats+tls"], Some("nats")),
 ];
 
 /// What this build can open.
-#[cfg(feature = "sqlite")]
-const HERE: &str = "`sqlite:PATH`, `memory:` and `memory:NAME`";
-#[cfg(not(feature = "sqlite"))]
-const HERE: &str = "`memory:` and `memory:NAME`";
+fn here() -> String {
+    let all = [
+        (cfg!(feature = "sqlite"), "`sqlite:PATH`"),
+        (cfg!(feature = "object"), "`file:PATH`"),
+        (cfg!(feature = "cloud"), "`s3://BUCKET`, `az://CONTAINER`, `gs://BUCKET`"),
+        (cfg!(feature = "nats"), "`nats://HOST`"),
+    ];
+    let here: Vec<_> = all.iter().filter(|(is_here, _)| *is_here).map(|(_, form)| *form).collect();
+    let comma = if here.is_empty() { "" } else { ", " };
+    format!("{}{comma}`memory:` and `memory:NAME`", here.join(", "))
+}
 
 fn place(url: &str) -> Result<Place<'_>> {
     let Some((scheme, rest)) = url.split_once(':') else { return Err(no_scheme(url)) };
@@ -188,29 +247,35 @@ fn place(url: &str) -> Result<Place<'_>> {
         "memory" => Ok(Place::Memory(rest)),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Place::Sqlite(rest)),
+        #[cfg(feature = "object")]
+        "file" => Ok(Place::Objects),
+        #[cfg(feature = "cloud")]
+        "s3" | "az" | "gs" => Ok(Place::Objects),
+        #[cfg(feature = "nats")]
+        "nats" | "nats+tls" => Ok(Place::Nats),
         _ => Err(no_backend(scheme)),
     }
 }
 
 fn no_backend(scheme: &str) -> Error {
-    if scheme == "sqlite" {
-        return Error::Config(format!(
-            "this build leaves out the SQLite backend; it has {HERE}, and the feature `sqlite` adds it"
-        ));
-    }
-    let planned = PLANNED.iter().find(|(_, schemes)| schemes.contains(&scheme));
-    Error::Config(match planned {
-        Some((backend, _)) => {
-            format!("this version has no {backend} backend yet for `{scheme}:`; it has {HERE}")
+    let backend = BACKENDS.iter().find(|(_, schemes, _)| schemes.contains(&scheme));
+    let here = here();
+    Error::Config(match backend {
+        Some((backend, _, Some(feature))) => format!(
+            "this build leaves out the {backend} backend; it has {here}, and the feature `{feature}` adds it"
+        ),
+        Some((backend, _, None)) => {
+            format!("this version has no {backend} backend yet for `{scheme}:`; it has {here}")
         }
-        None => format!("`{}:` is no kind of store; there are {HERE}", shown(scheme)),
+        None => format!("`{}:` is no kind of store; there are {here}", shown(scheme)),
     })
 }
 
 fn no_scheme(url: &str) -> Error {
     Error::Config(format!(
-        "`{}` does not say which kind of store it is; there are {HERE}",
-        shown(url)
+        "`{}` does not say which kind of store it is; there are {}",
+        shown(url),
+        here()
     ))
 }
 
@@ -286,9 +351,14 @@ mod tests {
         for (url, part) in [
             ("postgres://user:secret@host/db", "no PostgreSQL backend yet for `postgres:`"),
             ("redis://:secret@host", "no Redis backend yet"),
-            ("nats://secret@host", "no NATS backend yet"),
-            ("file:///secret", "no log file backend yet"),
-            ("s3://secret", "no object store backend yet"),
+            #[cfg(not(feature = "nats"))]
+            ("nats://secret@host", "leaves out the NATS backend"),
+            #[cfg(not(feature = "sqlite"))]
+            ("sqlite:secret.db", "leaves out the SQLite backend"),
+            #[cfg(not(feature = "object"))]
+            ("file:///secret", "leaves out the file backend"),
+            #[cfg(not(feature = "cloud"))]
+            ("s3://secret", "leaves out the object store backend"),
             ("mysql://user:secret@host", "`mysql:` is no kind of store"),
             ("secret@host:1", "`…:` is no kind of store"),
             ("omniq.db", "`omniq.db` does not say which kind of store it is"),
