@@ -40,6 +40,7 @@ const SCHEMES: &[(&str, StorageKind)] = &[
     ("rediss", StorageKind::Redis),
     ("valkey", StorageKind::Redis),
     ("nats", StorageKind::Nats),
+    ("nats+tls", StorageKind::Nats),
 ];
 
 /// The URL of a storage. It is shown, also by `Debug`, without the password it may hold.
