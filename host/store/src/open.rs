@@ -134,7 +134,7 @@ pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventSt
 }
 
 #[cfg_attr(
-    not(any(feature = "sqlite", feature = "object", feature = "nats")),
+    not(any(feature = "sqlite", feature = "object")),
     expect(unused_variables, reason = "memory needs none of them")
 )]
 async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
