@@ -85,7 +85,7 @@ impl Shared {
     }
 
     async fn run(self: &Arc<Self>, job: Job) {
-        let Job { attempt, program, call } = job;
+        let Job { attempt, program, call, .. } = job;
         if attempt.stop.is_asked() {
             self.load.withdrawn(1);
             return self.report.ended(attempt, Err(Unrun::Stopped));
@@ -167,6 +167,10 @@ impl Executor for AsyncPool {
         let mut queue = self.shared.queue();
         queue.jobs.extend(jobs);
         self.shared.send_runners(&mut queue);
+    }
+
+    fn waits_since(&self) -> Option<Instant> {
+        self.shared.queue().jobs.front().map(|job| job.since)
     }
 
     fn drain(&self) -> Vec<Job> {

@@ -14,6 +14,7 @@ mod tests;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use omniq_model::Pool;
 use omniq_sandbox::Outcome;
@@ -34,6 +35,9 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
 
     /// Takes jobs, in order; never waits.
     fn submit(&self, jobs: Vec<Job>);
+
+    /// Since when the job waits whose turn is next; `None`: none waits.
+    fn waits_since(&self) -> Option<Instant>;
 
     /// Gives back the jobs that have not begun.
     fn drain(&self) -> Vec<Job>;

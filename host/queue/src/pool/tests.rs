@@ -39,7 +39,7 @@ fn job(fence: u64, program: Program) -> Job {
         task: None,
         stop: Arc::default(),
     };
-    Job { attempt, program, call: Call::default() }
+    Job { attempt, program, call: Call::default(), since: std::time::Instant::now() }
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl ThreadPool {
 }
 
 fn run(shared: &Shared, job: Job) {
-    let Job { attempt, program, call } = job;
+    let Job { attempt, program, call, .. } = job;
     if attempt.stop.is_asked() {
         shared.load.withdrawn(1);
         return shared.report.ended(attempt, Err(Unrun::Stopped));
@@ -124,6 +124,10 @@ impl Executor for ThreadPool {
         for _ in 0..idle {
             self.0.filled.notify_one();
         }
+    }
+
+    fn waits_since(&self) -> Option<Instant> {
+        self.0.queue().jobs.front().map(|job| job.since)
     }
 
     fn drain(&self) -> Vec<Job> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
 
 use omniq_model::{Task, TaskId, Timestamp, Token};
 use omniq_sandbox::{Call, Cancel, Command, Function, Module};
@@ -34,6 +35,8 @@ pub(crate) struct Job {
     pub attempt: Attempt,
     pub program: Program,
     pub call: Call,
+    /// Since when it waits for a slot.
+    pub since: Instant,
 }
 
 /// What an attempt runs.

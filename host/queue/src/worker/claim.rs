@@ -284,7 +284,7 @@ impl Claimer {
             }
         };
         let call = self.call(&task, attempt.number, attempt.created, &attempt.stop);
-        Step::Run(Box::new(Job { attempt, program, call }))
+        Step::Run(Box::new(Job { attempt, program, call, since: Instant::now() }))
     }
 
     fn wait(&mut self, attempt: Attempt, digest: Digest) -> Step {

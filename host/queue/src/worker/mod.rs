@@ -12,6 +12,7 @@ mod directive;
 mod finish;
 mod handle;
 mod heartbeat;
+mod impatience;
 mod lanes;
 mod modules;
 mod options;

@@ -165,6 +165,7 @@ impl Shared {
         let all: usize = self.pools().iter().map(|pool| pool.load().held()).sum();
         let mut slots = self.options.slots;
         let mut ahead = 0;
+        let mut most_now = self.options.batch;
         for pool in self.pools() {
             let load = pool.load();
             // One batch to run while the next one is claimed.
@@ -173,16 +174,23 @@ impl Shared {
                 slots = slots.min(load.slots());
                 // What is fetched in advance runs whatever the store does: not so much that its values fill the memory.
                 ahead = prefetch.min(AHEAD_BYTES / self.outbox.value_size());
-            } else if load.held() >= 2 * load.slots() + prefetch {
-                // What would be claimed now could be for this pool, and would only stand in line here.
-                return 0;
+            } else {
+                // What is claimed now could all be for this pool, and would only stand in line here.
+                let line = if load.is_sober() { load.slots() } else { 2 * load.slots() + prefetch };
+                let free = line.saturating_sub(load.held());
+                if free == 0 {
+                    return 0;
+                }
+                if load.is_sober() {
+                    most_now = most_now.min(free);
+                }
             }
         }
         let most = slots + ahead;
         default.load().set_low(ahead / 2);
         let free = most.saturating_sub(all);
         // While there is something to run, claim by the batch.
-        if all > slots && free < ahead / 2 { 0 } else { free.min(self.options.batch) }
+        if all > slots && free < ahead / 2 { 0 } else { free.min(most_now) }
     }
 
     // What is held

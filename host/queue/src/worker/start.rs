@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use super::handle::WorkerHandle;
 use super::options::WorkerOptions;
 use super::shared::Shared;
-use super::{cancel, claim, finish, heartbeat, shutdown};
+use super::{cancel, claim, finish, heartbeat, impatience, shutdown};
 use crate::ends::Ends;
 use crate::event::Sink;
 use crate::keeper::{self, Keeper};
@@ -124,6 +124,7 @@ async fn work(shared: Arc<Shared>, sandbox: Sandbox) -> Result<(), String> {
     let failed = |error: tokio::task::JoinError| error.to_string();
     let mut finisher = tokio::spawn(finish::run(Arc::clone(&shared)));
     let canceller = tokio::spawn(cancel::run(Arc::clone(&shared)));
+    let impatience = tokio::spawn(impatience::run(Arc::clone(&shared)));
     let keeper = shared.options.keeper.then(|| tokio::spawn(keeper::run(keeper_of(&shared))));
     let mut claimer = tokio::spawn(claim::run(Arc::clone(&shared), sandbox));
     tokio::select! {
@@ -138,6 +139,7 @@ async fn work(shared: Arc<Shared>, sandbox: Sandbox) -> Result<(), String> {
         ended = &mut finisher => return ended.map_err(failed),
     }
     canceller.abort();
+    impatience.abort();
     finisher.abort();
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use omniq_model::{Payload, Pool, State, TaskId};
 use omniq_store::memory::MemoryResults;
-use omniq_store::{Error, ResultKey, ResultStore, StagedResult, SystemClock};
+use omniq_store::{Error, ResultKey, ResultStore, StagedResult, SystemClock, TaskStore};
 
 use super::kit::*;
 use crate::worker::{WorkerHandle, WorkerOptions};
@@ -162,4 +162,42 @@ async fn a_store_that_gives_nothing_of_what_it_says_is_ready_is_not_asked_on_and
     assert!((1..200).contains(&claims), "{claims} claims in a second");
     assert_eq!(inline(&kit.result(id).await), [15]);
     worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn what_waits_behind_slow_tasks_is_given_back_once_and_run_by_others() {
+    let kit = Kit::new();
+    let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let busy = kit.start(WorkerOptions { keeper: false, ..thread() }).await;
+    // Both modules are loaded, and quick ones ended last, so that much is fetched in advance.
+    let first = kit.enqueue(kit.task(&spin, &[0x80])).await;
+    kit.until_running(&busy, 1).await;
+    kit.cancel(first).await;
+    kit.end(first).await;
+    for _ in 0..60 {
+        kit.end(kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await).await;
+    }
+    let slow: Vec<_> = (0..2).map(|_| kit.task(&spin, &[0x80])).collect();
+    let quick: Vec<_> = (0..50).map(|_| kit.task(&add, &[0x82, 5, 10])).collect();
+    let ids: Vec<_> = quick.iter().map(|task| task.id).collect();
+    kit.tasks.pause(&Default::default(), true).await.unwrap();
+    kit.tasks.enqueue(slow.into_iter().chain(quick).collect()).await.unwrap();
+    kit.tasks.pause(&Default::default(), false).await.unwrap();
+    kit.until_running(&busy, 2).await;
+    kit.until_all(&ids, |infos| infos.iter().all(|info| info.head.fence > 0)).await;
+
+    let idle = kit.start(WorkerOptions { keeper: false, ..thread() }).await;
+    let infos =
+        kit.until_all(&ids, |infos| infos.iter().all(|info| info.head.state.is_terminal())).await;
+    let is_good = |info: &omniq_store::Info| (info.head.attempt, info.head.fence) == (1, 2);
+    assert!(infos.iter().all(is_good), "given back once, and uncounted: {:?}", infos[0].head);
+    // Left alone with more of them, the busy one takes none that it cannot run.
+    idle.stop(Duration::ZERO).await;
+    let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(kit.info(id).await.head.fence, 0);
+    let stats = busy.stats();
+    assert_eq!((stats.released, stats.running, stats.waiting), (50, 2, 0));
+    busy.stop(Duration::ZERO).await;
 }
