@@ -120,6 +120,8 @@ settings! {
         /// Results up to this size lie inside the record of their task, larger ones beside it.
         inline_bytes: Bytes = "storage.inline_bytes", ["OMNIQ_RESULT_INLINE_SIZE"],
             default "8KiB", from "0" to "1MiB";
+        /// How long a storage may take to answer; bulks and counts may take longer. What took longer is repeated.
+        deadline: Duration = "storage.deadline", ["OMNIQ_STORAGE_DEADLINE"], default "10s", from "100ms" to "10m";
     }
 
     /// What a worker process is made of.

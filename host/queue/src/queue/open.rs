@@ -2,17 +2,26 @@
 
 use omniq_store::{Options, open_events, open_modules, open_results, open_tasks};
 
-use crate::config::{Config, Durability, StorageKind};
+use crate::config::{Config, StorageKind};
 use crate::error::Result;
 use crate::stores::Stores;
 
 impl Stores {
+    /// How the stores of these settings are opened.
+    pub fn options(config: &Config) -> Options {
+        Options {
+            durability: config.storage.durability.into(),
+            timeout: config.storage.deadline,
+            ..Options::default()
+        }
+    }
+
     /// Opens what these settings describe.
     ///
     /// # Errors
     /// A store cannot be opened, or is of a kind this version does not have.
     pub async fn open(config: &Config) -> Result<Self> {
-        let options = Options { durability: durability(config), ..Options::default() };
+        let options = Self::options(config);
         let tasks_url = config.tasks.url.as_str();
         let tasks = open_tasks(tasks_url, &options).await?;
         // In memory nothing is gained by keeping results apart from their tasks.
@@ -33,13 +42,5 @@ impl Stores {
             false => usize::MAX,
         };
         Ok(Self { tasks, results, events, modules, inline_max })
-    }
-}
-
-fn durability(config: &Config) -> omniq_store::Durability {
-    match config.storage.durability {
-        Durability::Disk => omniq_store::Durability::Disk,
-        Durability::Os => omniq_store::Durability::Os,
-        Durability::None => omniq_store::Durability::None,
     }
 }

@@ -28,6 +28,7 @@ const ROWS_OF_VARIABLES: &[(&str, &str, &str, &str)] = &[
     ("OMNIQ_OBSTORE_URI", "s3://bucket", "objects.url", "s3://bucket"),
     ("OMNIQ_DURABILITY", "os", "storage.durability", "os"),
     ("OMNIQ_RESULT_INLINE_SIZE", "64KiB", "storage.inline_bytes", "64KiB"),
+    ("OMNIQ_STORAGE_DEADLINE", "3s", "storage.deadline", "3s"),
     ("OMNIQ_DEFAULT_WORKER", "thread", "workers.pool", "thread"),
     ("OMNIQ_MAX_WORKERS", "7", "workers.max", "7"),
     ("OMNIQ_THREAD_WORKERS", "3", "workers.threads", "3"),
