@@ -73,6 +73,30 @@ pub(super) fn unknown_variables(sources: &Sources) -> Vec<Notice> {
         .collect()
 }
 
+/// Whether this build keeps anything in storages of that kind.
+fn is_here(kind: StorageKind) -> bool {
+    match kind {
+        StorageKind::Memory => true,
+        StorageKind::Sqlite => cfg!(feature = "sqlite"),
+        StorageKind::File => cfg!(feature = "object"),
+        StorageKind::Redis => cfg!(feature = "redis"),
+        StorageKind::Postgres | StorageKind::Nats => false,
+    }
+}
+
+/// The kinds of storages this build has, for people.
+fn kinds_here() -> String {
+    let all = [
+        StorageKind::Sqlite,
+        StorageKind::File,
+        StorageKind::Postgres,
+        StorageKind::Redis,
+        StorageKind::Nats,
+    ];
+    let here = all.into_iter().filter(|kind| is_here(*kind));
+    here.map(|kind| format!("`{kind}`, ")).collect::<String>() + "`memory`"
+}
+
 impl Config {
     /// What was asked for and is not there yet in this version: a storage is an error, since work would go elsewhere; a
     /// dashboard is a warning.
@@ -126,7 +150,7 @@ impl Config {
     }
 
     fn missing_storage(&self, what: &str, storage: &Storage) -> Option<Notice> {
-        if matches!(storage.kind, StorageKind::Memory | StorageKind::Sqlite) {
+        if is_here(storage.kind) {
             return None;
         }
         let keys: [&'static str; 2] = match what {
@@ -137,16 +161,18 @@ impl Config {
         // One that follows another has been spoken of there.
         let key = keys.into_iter().find(|key| self.origin(key).is_set())?;
         let text = format!(
-            "{} asks for {what} in `{}`, which this version does not have yet; it has `sqlite` and `memory`",
+            "{} asks for {what} in `{}`, which this version does not have yet; it has {}",
             self.name(key),
-            storage.kind
+            storage.kind,
+            kinds_here()
         );
         Some(Notice { severity: Severity::Error, key: Some(key), text })
     }
 
     fn missing_objects(&self) -> Option<Notice> {
         let url = self.objects.url.as_ref()?;
-        if url.kind() == Some(StorageKind::Memory) {
+        if matches!(url.kind(), Some(kind @ (StorageKind::Memory | StorageKind::File)) if is_here(kind))
+        {
             return None;
         }
         let text = format!(

@@ -191,16 +191,20 @@ fn what_is_not_there_yet_is_said_where_it_takes_effect() {
                 "`OMNIQ_TASK_STORAGE_URL` asks for tasks in `postgres`, which this version does not have yet",
             )],
         ),
+        #[cfg(not(feature = "redis"))]
         (
             &[("OMNIQ_RESULT_STORAGE_URL", "redis://h")],
             &[(Error, "`OMNIQ_RESULT_STORAGE_URL` asks for results in `redis`")],
         ),
         (&[("OMNIQ_RESULT_STORAGE_URL", "nats://h")], &[(Error, "asks for results in `nats`")]),
+        #[cfg(not(feature = "object"))]
         (
             &[("OMNIQ_EVENT_STORAGE_URL", "file:///e")],
             &[(Error, "`OMNIQ_EVENT_STORAGE_URL` asks for events in `file`")],
         ),
+        #[cfg(not(feature = "object"))]
         (&[("OMNIQ_TASK_STORAGE_URL", "s3://b")], &[(Error, "asks for tasks in `file`")]),
+        #[cfg(not(feature = "object"))]
         (
             &[("OMNIQ_OBSTORE_URI", "s3://b")],
             &[(Error, "`OMNIQ_OBSTORE_URI` asks for modules in `s3://b`")],
