@@ -19,6 +19,8 @@ pub mod nats;
 #[cfg(feature = "object")]
 pub mod object;
 mod open;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod traits;

@@ -85,6 +85,11 @@ async fn tasks_at(url: &str, options: &Options) -> Result<Arc<dyn TaskStore>> {
             let config = crate::nats::Config::of_url(url, options)?;
             Ok(Arc::new(crate::nats::NatsTasks::shared(config).await?))
         }
+        #[cfg(feature = "redis")]
+        Place::Redis => {
+            let config = crate::redis::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::redis::RedisTasks::shared(config).await?))
+        }
     }
 }
 
@@ -119,6 +124,11 @@ async fn results_at(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>
         Place::Nats => {
             let config = crate::nats::Config::of_url(url, options)?;
             Ok(Arc::new(crate::nats::NatsResults::shared(config).await?))
+        }
+        #[cfg(feature = "redis")]
+        Place::Redis => {
+            let config = crate::redis::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::redis::RedisResults::shared(config).await?))
         }
     }
 }
@@ -158,6 +168,10 @@ async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> 
         Place::Nats => Err(Error::Config(
             "NATS keeps no events, since they are asked for in SQL; keep them in `sqlite:PATH` or PostgreSQL".into(),
         )),
+        #[cfg(feature = "redis")]
+        Place::Redis => Err(Error::Config(
+            "Redis keeps no events, since they are asked for in SQL; keep them in `sqlite:PATH` or PostgreSQL".into(),
+        )),
     }
 }
 
@@ -172,7 +186,7 @@ pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn Module
 }
 
 #[cfg_attr(
-    not(any(feature = "sqlite", feature = "object", feature = "nats")),
+    not(any(feature = "sqlite", feature = "object", feature = "nats", feature = "redis")),
     expect(unused_variables, reason = "memory needs none of them")
 )]
 async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
@@ -197,6 +211,11 @@ async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>
             let config = crate::nats::Config::of_url(url, options)?;
             Ok(Arc::new(crate::nats::NatsModules::shared(config).await?))
         }
+        #[cfg(feature = "redis")]
+        Place::Redis => {
+            let config = crate::redis::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::redis::RedisModules::shared(config).await?))
+        }
     }
 }
 
@@ -216,6 +235,8 @@ enum Place<'a> {
     Objects,
     #[cfg(feature = "nats")]
     Nats,
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// Backends beside memory: what people call each, its schemes, and the feature that adds it, as far as this version has it.
@@ -224,7 +245,7 @@ const BACKENDS: [(&str, &[&str], Option<&str>); 6] = [
     ("file", &["file"], Some("object")),
     ("object store", &["s3", "az", "gs"], Some("cloud")),
     ("PostgreSQL", &["postgres", "postgresql"], None),
-    ("Redis", &["redis", "rediss", "valkey"], None),
+    ("Redis", &["redis", "rediss", "valkey", "valkeys"], Some("redis")),
     ("NATS", &["nats", "nats+tls"], Some("nats")),
 ];
 
@@ -235,6 +256,7 @@ fn here() -> String {
         (cfg!(feature = "object"), "`file:PATH`"),
         (cfg!(feature = "cloud"), "`s3://BUCKET`, `az://CONTAINER`, `gs://BUCKET`"),
         (cfg!(feature = "nats"), "`nats://HOST`"),
+        (cfg!(feature = "redis"), "`redis://HOST`"),
     ];
     let here: Vec<_> = all.iter().filter(|(is_here, _)| *is_here).map(|(_, form)| *form).collect();
     let comma = if here.is_empty() { "" } else { ", " };
@@ -253,6 +275,8 @@ fn place(url: &str) -> Result<Place<'_>> {
         "s3" | "az" | "gs" => Ok(Place::Objects),
         #[cfg(feature = "nats")]
         "nats" | "nats+tls" => Ok(Place::Nats),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "valkey" | "valkeys" => Ok(Place::Redis),
         _ => Err(no_backend(scheme)),
     }
 }
@@ -350,7 +374,8 @@ mod tests {
     async fn what_cannot_be_opened_is_said_without_its_password() {
         for (url, part) in [
             ("postgres://user:secret@host/db", "no PostgreSQL backend yet for `postgres:`"),
-            ("redis://:secret@host", "no Redis backend yet"),
+            #[cfg(not(feature = "redis"))]
+            ("redis://:secret@host", "leaves out the Redis backend"),
             #[cfg(not(feature = "nats"))]
             ("nats://secret@host", "leaves out the NATS backend"),
             #[cfg(not(feature = "sqlite"))]

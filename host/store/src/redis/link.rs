@@ -1,0 +1,299 @@
+//! The connection to the server or cluster: made when it is needed, given up when it breaks, made again with pauses of
+//! random length. Every call has a deadline, and may be under way beside any number of others.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::config::Config;
+use super::fault::{Advice, Fault, Result};
+use super::script::Script;
+
+/// A connection, of which there may be copies.
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let value = match self {
+            Self::One(connection) => connection.req_packed_command(command).await?,
+            Self::Cluster(connection) => connection.req_packed_command(command).await?,
+        };
+        value.extract_error()
+    }
+}
+
+/// The connection as it is now.
+#[derive(Default)]
+struct Current {
+    connection: Option<Connection>,
+    /// How many connections there were before.
+    generation: u64,
+    /// Attempts in a row that failed.
+    failed: u32,
+}
+
+/// The way to the server.
+pub(super) struct Link {
+    config: Config,
+    clients: Vec<Client>,
+    current: Mutex<Current>,
+    /// Whether the servers are nodes of a cluster; known once one was asked.
+    cluster: std::sync::OnceLock<bool>,
+    /// How many connections were made: each may lead to another server than the one before.
+    pub connected: AtomicU64,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn new(config: Config) -> crate::Result<Self> {
+        let certificates = authorities(&config)?;
+        let client = |server: &redis::ConnectionInfo| match &certificates {
+            Some(certificates) => Client::build_with_tls(server.clone(), certificates.clone()),
+            None => Client::open(server.clone()),
+        };
+        let clients = config.servers().iter().map(client).collect::<RedisResult<Vec<_>>>();
+        let clients = clients.map_err(|error| {
+            Fault::from(error).into_error(config.place(), "prepare a connection to it")
+        })?;
+        Ok(Self {
+            config,
+            clients,
+            current: Mutex::default(),
+            cluster: std::sync::OnceLock::new(),
+            connected: AtomicU64::new(0),
+        })
+    }
+
+    /// Until when a call that begins now may take.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.timeout
+    }
+
+    /// Runs a script.
+    pub(super) async fn run<A: AsRef<[u8]>>(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        args: impl IntoIterator<Item = A> + Clone,
+    ) -> Result<Value> {
+        let command = |call: &str, script: &str| {
+            let mut command = redis::cmd(call);
+            command.arg(script).arg(keys.len()).arg(keys);
+            args.clone().into_iter().for_each(|arg| {
+                command.arg(arg.as_ref());
+            });
+            command
+        };
+        let short = command("EVALSHA", &script.hash);
+        match self.send(&short).await {
+            // The whole text teaches it the script again; in a cluster it reaches the node that has the keys.
+            Err((Advice::SendText, _)) => self.query(&command("EVAL", &script.text)).await,
+            other => other.map_err(|(_, fault)| fault),
+        }
+    }
+
+    /// Runs a command.
+    pub(super) async fn query(&self, command: &Cmd) -> Result<Value> {
+        self.send(command).await.map_err(|(_, fault)| fault)
+    }
+
+    /// Sends a command; again while the server says that it has done nothing and will soon be able to.
+    async fn send(&self, command: &Cmd) -> Result<Value, (Advice, Fault)> {
+        let deadline = self.deadline();
+        let mut tries = 0;
+        loop {
+            let tell = |fault| (Advice::Tell, fault);
+            let (mut connection, generation) = self.connection(deadline).await.map_err(tell)?;
+            let answer = timeout_at(deadline, connection.query(command)).await;
+            let error = match answer {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    self.give_up(generation).await;
+                    let reason = format!("no answer within {:?}", self.config.timeout);
+                    return Err((Advice::Broken, Fault::Lost(reason)));
+                }
+            };
+            let advice = Advice::of(&error);
+            if matches!(advice, Advice::Reconnect | Advice::Broken) {
+                self.give_up(generation).await;
+            }
+            let fault = Fault::from(error);
+            if !matches!(advice, Advice::TryAgain | Advice::Reconnect) {
+                return Err((advice, fault));
+            }
+            tries += 1;
+            let pause = jitter(tries);
+            if Instant::now() + pause >= deadline {
+                return Err((advice, Fault::Unreached(fault.to_string())));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The connection, made if there is none; and which one it is.
+    async fn connection(&self, deadline: Instant) -> Result<(Connection, u64)> {
+        loop {
+            let mut current = self.current.lock().await;
+            if let Some(connection) = &current.connection {
+                return Ok((connection.clone(), current.generation));
+            }
+            match timeout_at(deadline, self.connect(deadline)).await {
+                Ok(Ok(connection)) => {
+                    current.failed = 0;
+                    current.connection = Some(connection.clone());
+                    self.connected.fetch_add(1, Ordering::Release);
+                    return Ok((connection, current.generation));
+                }
+                Ok(Err(fault @ Fault::Config(_))) => return Err(fault),
+                Ok(Err(fault)) => {
+                    current.failed = current.failed.saturating_add(1);
+                    let pause = jitter(current.failed);
+                    if Instant::now() + pause >= deadline {
+                        return Err(Fault::Unreached(fault.to_string()));
+                    }
+                    drop(current);
+                    tokio::time::sleep(pause).await;
+                }
+                Err(_) => {
+                    let reason = format!("no connection within {:?}", self.config.timeout);
+                    return Err(Fault::Unreached(reason));
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<Connection> {
+        let mut last = Fault::Unreached("no server is named".to_owned());
+        if self.cluster.get() != Some(&true) {
+            for client in &self.clients {
+                match self.connect_one(client, deadline).await {
+                    Ok(connection) if !self.is_cluster(&connection).await? => {
+                        return Ok(Connection::One(connection));
+                    }
+                    Ok(_) => return self.connect_cluster().await,
+                    Err(fault @ Fault::Config(_)) => return Err(fault),
+                    Err(fault) => last = fault,
+                }
+            }
+            return Err(last);
+        }
+        self.connect_cluster().await
+    }
+
+    async fn connect_one(
+        &self,
+        client: &Client,
+        deadline: Instant,
+    ) -> Result<MultiplexedConnection> {
+        const MOST: Duration = Duration::from_secs(3);
+        let left = deadline.saturating_duration_since(Instant::now()).min(MOST);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(left))
+            .set_response_timeout(None); // each call has its own deadline
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+
+    /// Asks the server whether it is a node of a cluster. Several servers in a URL are one anyway.
+    async fn is_cluster(&self, connection: &MultiplexedConnection) -> Result<bool> {
+        if let Some(known) = self.cluster.get() {
+            return Ok(*known);
+        }
+        let info = redis::cmd("INFO").arg("cluster").to_owned();
+        let said = connection.clone().req_packed_command(&info).await?.extract_error()?;
+        let text = super::reply::bytes(said)?;
+        let is = String::from_utf8_lossy(&text).contains("cluster_enabled:1");
+        Ok(*self.cluster.get_or_init(|| is))
+    }
+
+    async fn connect_cluster(&self) -> Result<Connection> {
+        let mut builder = ClusterClient::builder(self.config.servers().to_vec())
+            .connection_timeout(Duration::from_secs(3))
+            .response_timeout(self.config.timeout)
+            .retries(8);
+        if let Some(certificates) =
+            authorities(&self.config).map_err(|error| Fault::Config(error.to_string()))?
+        {
+            builder = builder.certs(certificates);
+        }
+        Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
+    }
+
+    /// Lets a connection go that does not work, unless that was done already.
+    async fn give_up(&self, generation: u64) {
+        let mut current = self.current.lock().await;
+        if current.generation == generation {
+            current.generation += 1;
+            current.connection = None;
+        }
+    }
+
+    /// A connection of its own that hears what is published on `channel`.
+    pub(super) async fn listen(&self, channel: &[u8]) -> Result<redis::aio::PubSub> {
+        let mut last = Fault::Unreached("no server is named".to_owned());
+        for client in &self.clients {
+            let listen = async {
+                let mut listening = client.get_async_pubsub().await?;
+                listening.subscribe(channel).await?;
+                RedisResult::Ok(listening)
+            };
+            match tokio::time::timeout(Duration::from_secs(3), listen).await {
+                Ok(Ok(listening)) => return Ok(listening),
+                Ok(Err(error)) => last = error.into(),
+                Err(_) => last = Fault::Unreached("no connection within 3 s".to_owned()),
+            }
+        }
+        Err(last)
+    }
+
+    /// Lets go.
+    pub(super) async fn close(&self) {
+        self.current.lock().await.connection = None;
+    }
+}
+
+fn authorities(config: &Config) -> crate::Result<Option<TlsCertificates>> {
+    let Some(path) = &config.authorities else { return Ok(None) };
+    let root_cert = std::fs::read(path).map_err(|error| {
+        crate::Error::Config(format!(
+            "the certificates `{}` cannot be read: {error}; `ca` names a file in PEM",
+            path.display()
+        ))
+    })?;
+    Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root_cert) }))
+}
+
+/// A pause of random length, the longer the more often something failed: those who wait do not come back together.
+pub(super) fn jitter(failed: u32) -> Duration {
+    const BASE: Duration = Duration::from_millis(10);
+    const MOST: Duration = Duration::from_secs(1);
+    let ceiling = BASE.saturating_mul(1 << failed.min(10)).min(MOST);
+    ceiling.mul_f64(roll())
+}
+
+/// A random number from 0 to 1: the keys of the standard library's hash maps are random.
+fn roll() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Random bytes.
+pub(super) fn random() -> [u8; 8] {
+    RandomState::new().build_hasher().finish().to_be_bytes()
+}

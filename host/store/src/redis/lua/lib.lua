@@ -1,0 +1,433 @@
+-- What all scripts of the task store share: how a task is stored, and what follows from a move of it.
+--
+-- KEYS is the same list for every script, so that all of them are declared. ARGV[1] is the time in milliseconds, or ''
+-- for the server's own. Ids, tokens and instants in members are big-endian bytes, so that the order of bytes is theirs.
+-- Strings are never compared with `<`: that follows the server's locale.
+--
+-- A task is one field of `body` (its head when it arrived, and what was asked for, which never change), and from its
+-- first move on one field of `head`. A script loads the tasks it needs, changes them, and writes everything at its end
+-- with a few commands, however many tasks there are.
+
+local call, pack, unpack_ = redis.call, struct.pack, struct.unpack
+local sub, char, min, max, floor = string.sub, string.char, math.min, math.max, math.floor
+
+local key = {
+  meta = KEYS[1], body = KEYS[2], head = KEYS[3], large = KEYS[4], ready = KEYS[5], due = KEYS[6], expiry = KEYS[7],
+  ended = KEYS[8], kept = KEYS[9], lease = KEYS[10], cancel = KEYS[11], session = KEYS[12], edge = KEYS[13],
+  unique = KEYS[14], tally = KEYS[15], paused = KEYS[16], owed = KEYS[17], schedule = KEYS[18], firing = KEYS[19],
+}
+local function by_state(state) return KEYS[20 + state] end
+
+local BLOCKED, SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = 0, 1, 2, 3, 4, 5, 6, 7
+
+-- A head's fields, in the order of their bytes: first those a task has from the beginning …
+local STATE, WAITS, SEQ, CREATED, DUE, EXPIRES, RANK, FLAGS, TTL, KEEP, BUDGET, LANE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+local FIRST = '>BI4I7I7I7I7BBI7I7I4s'
+-- … then those that come with its first claim …
+local ATTEMPT, CRASHES, FENCE, NONCE, SESSION, STARTED, FINISHED, CANCEL, COMMITTED = 13, 14, 15, 16, 17, 18, 19, 20, 21
+local WHOLE = FIRST .. 'I4I4I7c8c8I7I7BB'
+-- … and then what is only known while it is loaded: its id, key and window, its last result or error, its stored form
+-- when it has not been moved yet, and what the indices say about it.
+local ID, UKEY, WINDOW, TAIL, NEW, DIRTY, RUN_OUT = 22, 23, 24, 25, 26, 27, 28
+local WAS_STATE, WAS_DUE, WAS_EXPIRES, WAS_SESSION, WAS_FINISHED, WAS_CANCEL = 29, 30, 31, 32, 33, 34
+
+local KEYED, RUNS_ANYWAY, FREED_BY_START, FREED_BY_END, LARGE_BODY, LARGE_TAIL = 1, 2, 4, 8, 16, 32
+local NOBODY = '\0\0\0\0\0\0\0\0'
+local NEVER = 9007199254740991 -- 2^53 - 1: the end of time
+local TAIL_LIMIT = 65536       -- longer ones are kept apart, so that reading heads stays cheap
+
+local meta = call('HMGET', key.meta, 'now', 'seq', 'work', 'ends')
+local now = tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = time[1] * 1000 + floor(time[2] / 1000)
+end
+-- After a failover the clock may be behind: it stands still until the time has caught up.
+now = max(now, tonumber(meta[1]) or 0)
+local last_seq = tonumber(meta[2]) or 0
+
+local function later(time, span) return min(time + span, NEVER) end
+local function bytes7(number) return pack('>I7', number) end
+local function has(head, flag) return bit.band(head[FLAGS], flag) ~= 0 end
+
+local function first(head) -- the order of arrival, and the id
+  return bytes7(head[SEQ]) .. head[ID]
+end
+
+-- When it expires from here: only before it has started.
+local function expires(head)
+  return head[STATE] <= READY and head[ATTEMPT] == 0 and head[EXPIRES] or 0
+end
+
+-- Runs a command that takes any number of arguments, in pieces that fit on the stack.
+local function many(command, where, list)
+  for from = 1, #list, 4000 do
+    call(command, where, unpack(list, from, min(from + 3999, #list)))
+  end
+end
+
+local function fetch(where, ids)
+  local values = {}
+  for from = 1, #ids, 1000 do
+    local part = call('HMGET', where, unpack(ids, from, min(from + 999, #ids)))
+    for index = 1, #part do values[from + index - 1] = part[index] end
+  end
+  return values
+end
+
+local heads = {}   -- by id; false: there is no such task
+local touched = {} -- those that are to be written
+
+local function remember(head)
+  head[WAS_STATE], head[WAS_DUE], head[WAS_EXPIRES] = head[STATE], head[DUE], expires(head)
+  head[WAS_SESSION], head[WAS_FINISHED], head[WAS_CANCEL] = head[SESSION], head[FINISHED], head[CANCEL]
+end
+
+local function read_key(head, value, at)
+  if has(head, KEYED) then
+    head[UKEY], head[WINDOW] = unpack_('>c16I7', value, at)
+    return at + 23
+  end
+  return at
+end
+
+local function of_head(id, value)
+  local head = {unpack_(WHOLE, value)}
+  local at = head[22]
+  head[ID] = id
+  head[TAIL] = sub(value, read_key(head, value, at))
+  remember(head)
+  heads[id] = head
+  return head
+end
+
+local function of_body(id, value)
+  local head = {unpack_(FIRST, value)}
+  local at = head[13]
+  head[ATTEMPT], head[CRASHES], head[FENCE], head[NONCE], head[SESSION] = 0, 0, 0, NOBODY, NOBODY
+  head[STARTED], head[FINISHED], head[CANCEL], head[COMMITTED] = 0, 0, 0, 0
+  head[ID], head[TAIL] = id, ''
+  read_key(head, value, at)
+  remember(head)
+  heads[id] = head
+  return head
+end
+
+-- Loads tasks; those that do not exist are `false` in `heads`. With `bodies`: returns their stored forms.
+local function load(ids, bodies)
+  local wanted, values = {}, nil
+  for _, id in ipairs(ids) do
+    if heads[id] == nil then
+      heads[id] = false
+      wanted[#wanted + 1] = id
+    end
+  end
+  if #wanted > 0 then
+    local found, unmoved = fetch(key.head, wanted), {}
+    for index, id in ipairs(wanted) do
+      if found[index] then of_head(id, found[index]) else unmoved[#unmoved + 1] = id end
+    end
+    if #unmoved > 0 and not bodies then
+      local arrived = fetch(key.body, unmoved)
+      for index, id in ipairs(unmoved) do
+        if arrived[index] then of_body(id, arrived[index]) end
+      end
+    end
+  end
+  if bodies then
+    values = #ids > 0 and fetch(key.body, ids) or {}
+    for index, id in ipairs(ids) do
+      if values[index] and not heads[id] then of_body(id, values[index]) end
+    end
+  end
+  return values
+end
+
+local function load_one(id)
+  if heads[id] == nil then load({id}) end
+  return heads[id]
+end
+
+local function touch(head)
+  if not head[DIRTY] then
+    head[DIRTY] = true
+    touched[#touched + 1] = head
+  end
+end
+
+local function keyed_bytes(head)
+  return has(head, KEYED) and head[UKEY] .. bytes7(head[WINDOW]) or ''
+end
+
+local function stored(head)
+  return pack(WHOLE, unpack(head, 1, COMMITTED)) .. keyed_bytes(head) .. head[TAIL]
+end
+
+-- Unique keys
+
+-- Who holds a key, as a head; nil when it is free.
+local function holder(ukey)
+  local value = call('HGET', key.unique, ukey)
+  if not value then return nil end
+  local till = unpack_('>I7', value, 17)
+  if till > 0 and till <= now then return nil end
+  return load_one(sub(value, 1, 16)) or nil
+end
+
+-- Takes a task's key, which is free. A window that is over by now takes nothing.
+local function take_key(head)
+  local window = head[WINDOW] > 0 -- kept one higher, so that a window of nothing is one
+  local till = window and later(head[CREATED], head[WINDOW] - 1) or 0
+  if not window or now < till then
+    call('HSET', key.unique, head[UKEY], head[ID] .. bytes7(till))
+  end
+end
+
+-- Frees a task's key, if the task holds it.
+local function free_key(head)
+  local value = call('HGET', key.unique, head[UKEY])
+  if value and sub(value, 1, 16) == head[ID] then call('HDEL', key.unique, head[UKEY]) end
+end
+
+local function settle_key(head)
+  if has(head, KEYED) then
+    local over = head[STATE] >= SUCCEEDED
+    if over and has(head, FREED_BY_END) or head[STATE] == RUNNING and has(head, FREED_BY_START) then free_key(head) end
+  end
+end
+
+-- Moves
+
+-- What a task is left with instead of a result: a letter, and what is to be said. `r`: a result. `e`: an error.
+local CALLED_OFF, RAN_OUT = 'c', 'x'
+local function parent_failed(parent, state) return 'p' .. parent .. char(state) end
+local function crashed(crashes) return 'w' .. pack('>I4', crashes) end
+
+local function set_tail(head, tail)
+  if has(head, LARGE_TAIL) then
+    call('HDEL', key.large, head[ID] .. 'r')
+    head[FLAGS] = head[FLAGS] - LARGE_TAIL
+  end
+  if #tail > TAIL_LIMIT then
+    call('HSET', key.large, head[ID] .. 'r', tail)
+    head[FLAGS] = head[FLAGS] + LARGE_TAIL
+    tail = sub(tail, 1, 1)
+  end
+  head[TAIL] = tail
+end
+
+local function wait_until(head, at)
+  touch(head)
+  head[SESSION] = NOBODY
+  if at <= now then
+    head[STATE] = READY
+  else
+    head[STATE], head[DUE] = SCHEDULED, at
+  end
+end
+
+local function conclude(head, state, tail)
+  touch(head)
+  head[STATE], head[FINISHED], head[SESSION] = state, now, NOBODY
+  set_tail(head, tail)
+  settle_key(head)
+end
+
+-- Children of one parent that a single script deals with; the rest is owed, and whoever comes next pays.
+local credit = 500
+local edges -- whether anybody waits for anybody; nil: not known yet
+
+-- Lets go what waited for ended tasks, or cancels it; `open` is a stack of ids and states.
+local function settle_all(open)
+  if edges == nil then edges = call('ZCARD', key.edge) > 0 end
+  if not edges then return end
+  while #open > 0 do
+    local parent = table.remove(open)
+    local id, state = parent[1], parent[2]
+    while true do
+      if credit <= 0 then
+        open[#open + 1] = parent
+        local owed = {}
+        for index, entry in ipairs(open) do owed[index] = entry[1] .. char(entry[2]) end
+        many('RPUSH', key.owed, owed)
+        return
+      end
+      local members = call('ZRANGEBYLEX', key.edge, '[' .. id, '[' .. id .. '\255', 'LIMIT', 0, min(credit, 200))
+      if #members == 0 then break end
+      credit = credit - #members
+      call('ZREMRANGEBYLEX', key.edge, '[' .. members[1], '[' .. members[#members])
+      local ids = {}
+      for index, member in ipairs(members) do ids[index] = sub(member, 24, 39) end
+      load(ids)
+      for index, member in ipairs(members) do
+        local child = heads[ids[index]]
+        -- One of another life of the id, or one that ended otherwise, does not wait any more.
+        if child and child[STATE] == BLOCKED and sub(member, 17, 23) == bytes7(child[SEQ]) then
+          child[WAITS] = child[WAITS] - 1
+          touch(child)
+          if state ~= SUCCEEDED and not has(child, RUNS_ANYWAY) then
+            conclude(child, CANCELLED, parent_failed(id, state))
+            open[#open + 1] = {child[ID], CANCELLED}
+          elseif child[WAITS] <= 0 then
+            wait_until(child, child[DUE])
+          end
+        end
+      end
+    end
+  end
+end
+
+-- Ends a task, and settles what waited for it.
+local function end_task(head, state, tail)
+  conclude(head, state, tail)
+  settle_all({{head[ID], state}})
+end
+
+-- Puts a running task back, to wait until `at`; one that was to be cancelled is cancelled.
+local function put_back(head, at)
+  if head[CANCEL] == 1 then
+    end_task(head, CANCELLED, CALLED_OFF)
+  else
+    wait_until(head, at)
+  end
+end
+
+-- What is written at the end
+
+local work, ends = false, false -- whom the changes may interest
+local tally = {}
+
+local function count(lane, state, change)
+  local field = lane .. char(state)
+  tally[field] = (tally[field] or 0) + change
+end
+
+local function write_tally()
+  for field, change in pairs(tally) do
+    if change ~= 0 and call('HINCRBY', key.tally, field, change) <= 0 then call('HDEL', key.tally, field) end
+  end
+end
+
+local Changes = {}
+Changes.__index = Changes
+local function changes(command) return setmetatable({command = command, lists = {}, order = {}}, Changes) end
+function Changes:to(where)
+  local list = self.lists[where]
+  if not list then
+    list = {}
+    self.lists[where] = list
+    self.order[#self.order + 1] = where
+  end
+  return list
+end
+function Changes:write()
+  for _, where in ipairs(self.order) do many(self.command, where, self.lists[where]) end
+end
+
+local function ready_member(head, member)
+  return head[LANE] .. char(head[RANK]) .. member
+end
+
+-- Takes what the indices say about a task out of them.
+local function unlink(gone, head, member)
+  local state = head[WAS_STATE]
+  local function drop(where, what)
+    local list = gone:to(where)
+    list[#list + 1] = what
+  end
+  if state == READY and not head[RUN_OUT] then drop(key.ready, ready_member(head, member)) end
+  if state == SCHEDULED then drop(key.due, bytes7(head[WAS_DUE]) .. member) end
+  if state == RUNNING then
+    drop(key.lease, head[WAS_SESSION] .. member)
+    if head[WAS_CANCEL] == 1 then drop(key.cancel, head[WAS_SESSION] .. member) end
+  end
+  if state >= SUCCEEDED then
+    drop(key.ended, bytes7(head[WAS_FINISHED]) .. head[ID])
+    drop(key.kept, bytes7(later(head[WAS_FINISHED], head[KEEP])) .. member)
+  end
+  if state ~= head[STATE] then
+    drop(by_state(state), member)
+    count(head[LANE], state, -1)
+  end
+end
+
+local function link(new, head, member)
+  local state = head[STATE]
+  local function add(where, what)
+    local list = new:to(where)
+    list[#list + 1], list[#list + 2] = '0', what
+  end
+  if state == READY then add(key.ready, ready_member(head, member)) end
+  if state == SCHEDULED then add(key.due, bytes7(head[DUE]) .. member) end
+  if state == RUNNING then
+    add(key.lease, head[SESSION] .. member)
+    if head[CANCEL] == 1 then add(key.cancel, head[SESSION] .. member) end
+  end
+  if state >= SUCCEEDED then
+    add(key.ended, bytes7(head[FINISHED]) .. head[ID])
+    add(key.kept, bytes7(later(head[FINISHED], head[KEEP])) .. member)
+  end
+  if state ~= head[WAS_STATE] then
+    add(by_state(state), member)
+    count(head[LANE], state, 1)
+    if state == READY or state == SCHEDULED then work = true end
+    if state >= SUCCEEDED then ends = true end
+  end
+end
+
+-- Writes everything down. Nothing of this is refused for want of memory in a script that has begun to write.
+local function write()
+  local gone, new, values = changes('ZREM'), changes('ZADD'), changes('HSET')
+  local bodies, moved = values:to(key.body), values:to(key.head)
+  for _, head in ipairs(touched) do
+    local member = first(head)
+    if head[NEW] then
+      bodies[#bodies + 1], bodies[#bodies + 2] = head[ID], pack('>BI4I7I7I7I7', unpack(head, 1, EXPIRES)) .. head[NEW]
+      head[WAS_EXPIRES] = 0
+    else
+      unlink(gone, head, member)
+    end
+    if not head[NEW] or head[STATE] > READY then
+      moved[#moved + 1], moved[#moved + 2] = head[ID], stored(head)
+    end
+    link(new, head, member)
+    local over = expires(head)
+    if over ~= head[WAS_EXPIRES] then
+      if head[WAS_EXPIRES] > 0 then
+        local list = gone:to(key.expiry)
+        list[#list + 1] = bytes7(head[WAS_EXPIRES]) .. member
+      end
+      if over > 0 then
+        local list = new:to(key.expiry)
+        list[#list + 1], list[#list + 2] = '0', bytes7(over) .. member
+      end
+    end
+  end
+  values:write()
+  gone:write()
+  new:write()
+  write_tally()
+end
+
+-- Ends a script that may have changed something: writes, notes the time, and tells who waits. Returns 1 if something is
+-- owed, and 2 more if there may be work, and 4 more if a task ended.
+local function commit(origin)
+  write()
+  local work_count, ends_count = tonumber(meta[3]) or 0, tonumber(meta[4]) or 0
+  if work then work_count = work_count + 1 end
+  if ends then ends_count = ends_count + 1 end
+  call('HSET', key.meta, 'now', now, 'seq', last_seq, 'work', work_count, 'ends', ends_count)
+  if work or ends then
+    call('PUBLISH', key.meta, (work and 'w' or '-') .. (ends and 'e' or '-') .. origin)
+  end
+  return call('EXISTS', key.owed) + (work and 2 or 0) + (ends and 4 or 0)
+end
+
+-- Scripts that do not make the store larger begin with this: a script that has begun to write is not refused for want
+-- of memory, and so tasks can still end where none can come in.
+local function insist() call('HDEL', key.meta, '-') end
+
+-- What a caller is told about a move.
+local function told(head, from)
+  return pack('>c16I7I4BB', head[ID], head[FENCE], head[ATTEMPT], from, head[STATE]) .. head[LANE]
+end

@@ -1,0 +1,6 @@
+-- ARGV: time, session, how long it lives. One that lives is kept alive; one that has died and is known stays dead.
+insist()
+local alive, known = lives(ARGV[2])
+if alive or not known then call('ZADD', key.session, later(now, tonumber(ARGV[3])), ARGV[2]) end
+call('HSET', key.meta, 'now', now)
+return 1

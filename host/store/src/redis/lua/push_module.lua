@@ -1,0 +1,12 @@
+-- KEYS: modules, components, versions, counts. ARGV: name, version, digest, record, bytes. A version is kept as its
+-- place in the order of pushes, its digest and its record. Answers what is there, or ''.
+local call, pack = redis.call, struct.pack
+local field = ARGV[1] .. '\1' .. ARGV[2]
+local there = call('HGET', KEYS[1], field)
+if there then return string.sub(there, 8, 39) end
+call('HSETNX', KEYS[2], ARGV[3], ARGV[5])
+local place = pack('>I7', call('HINCRBY', KEYS[4], 'pushed', 1))
+call('HINCRBY', KEYS[4], ARGV[3], 1)
+call('HSET', KEYS[1], field, place .. ARGV[3] .. ARGV[4])
+call('ZADD', KEYS[3], '0', ARGV[1] .. '\1' .. place .. ARGV[2])
+return ''
