@@ -32,6 +32,49 @@ pub(crate) struct Keeper {
     pub sink: Sink,
     /// How long events are kept.
     pub event_ttl: Duration,
+    /// How long workers may be silent.
+    pub lease: Duration,
+}
+
+/// When the store was out of reach, and for how long after that no worker is taken for dead.
+///
+/// None could report while it was. Each has something to say first: what ended meanwhile, and is committed by its token
+/// as long as nobody took the task away.
+#[derive(Debug)]
+struct Outage {
+    lease: Duration,
+    since: Option<Instant>,
+    mercy: Option<Instant>,
+}
+
+impl Outage {
+    /// Longer than the longest pause between two tries to commit.
+    const MERCY: Duration = Duration::from_secs(10);
+
+    fn new(lease: Duration) -> Self {
+        Self { lease, since: None, mercy: None }
+    }
+
+    /// The store did not answer.
+    fn began(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// The store answered.
+    fn ended(&mut self, now: Instant) {
+        // A worker reports three times in a lease, so that a shorter one lets nobody die.
+        if self.since.take().is_some_and(|since| now - since >= self.lease / 2) {
+            self.mercy = Some(now + self.lease.max(Self::MERCY));
+            tracing::info!(
+                "the store answers again; no worker is taken for dead before all could report"
+            );
+        }
+    }
+
+    /// Whether silent workers are dead.
+    fn is_over(&self, now: Instant) -> bool {
+        self.since.is_none() && self.mercy.is_none_or(|until| until <= now)
+    }
 }
 
 /// Keeps time until it is dropped.
@@ -68,18 +111,23 @@ impl Keeper {
 
     /// Takes tasks from dead workers, ends those that did not start in time, forgets old ones.
     async fn sweep(&self) {
+        let mut outage = Outage::new(self.lease);
         loop {
             let next = Instant::now() + SWEEP;
-            if let Err(error) = self.sweep_once().await {
-                tracing::warn!(error = %error, "could not look after tasks whose time is over");
+            match self.sweep_once(outage.is_over(Instant::now())).await {
+                Ok(()) => outage.ended(Instant::now()),
+                Err(error) => {
+                    outage.began(Instant::now());
+                    tracing::warn!(error = %error, "could not look after tasks whose time is over");
+                }
             }
             sleep_until(next).await;
         }
     }
 
-    async fn sweep_once(&self) -> Result<()> {
+    async fn sweep_once(&self, reclaims: bool) -> Result<()> {
         let tasks = &self.stores.tasks;
-        loop {
+        while reclaims {
             let moved = tasks.reclaim(BATCH).await?;
             self.tell(&moved, EventKind::LeaseLost, Kind::Crashed, "its worker died under it");
             if moved.len() < BATCH {
@@ -161,5 +209,26 @@ impl Keeper {
             }
             sleep_until(next).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_outage_nobody_is_taken_for_dead_before_all_could_report() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut outage = Outage::new(15 * second);
+        assert!(outage.is_over(start));
+        outage.began(start);
+        outage.began(start + 5 * second);
+        assert!(!outage.is_over(start + 5 * second));
+        outage.ended(start + 6 * second);
+        assert!(outage.is_over(start + 6 * second), "too short for anybody to die");
+        outage.began(start);
+        outage.ended(start + 20 * second);
+        assert!(!outage.is_over(start + 34 * second));
+        assert!(outage.is_over(start + 35 * second));
     }
 }

@@ -30,6 +30,10 @@ const CROWDED: Duration = Duration::from_millis(100);
 /// The least and the most time between two tries when the store does not answer.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(5));
+/// How long the store may take to answer once the worker is to stop.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// The time between two looks through many lanes of others.
+const LOOKING: Duration = Duration::from_millis(10);
 /// How long a task goes back for when this worker cannot run it and another might.
 const ELSEWHERE: Duration = Duration::from_secs(30);
 
@@ -48,8 +52,14 @@ pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
         crowded: None,
     };
     let mut pause = BACKOFF.0;
-    while claimer.shared.is_working() {
-        match claimer.turn().await {
+    let shared = Arc::clone(&claimer.shared);
+    while shared.is_working() {
+        let turn = tokio::select! {
+            turn = claimer.turn() => turn,
+            // What is claimed for us without our knowing goes back with the end of the session.
+            () = hopeless(&shared) => break,
+        };
+        match turn {
             Ok(()) => pause = BACKOFF.0,
             Err(error) => {
                 tracing::warn!(error = %error, "could not claim tasks");
@@ -59,6 +69,19 @@ pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
         }
     }
     claimer.give_back();
+}
+
+/// Until the worker is to stop and the store has had its time to answer.
+async fn hopeless(shared: &Shared) {
+    until_asked(shared).await;
+    tokio::time::sleep(LAST_ANSWER).await;
+}
+
+/// Until the worker is to stop.
+async fn until_asked(shared: &Shared) {
+    let mut phase = shared.phase();
+    // The sender lives in what is borrowed here.
+    let _ = phase.wait_for(|phase| *phase != super::shared::Phase::Working).await;
 }
 
 struct Claimer {
@@ -107,6 +130,10 @@ impl Claimer {
         }
         let seen = tasks.changes(Interest::Work);
         let wants = self.lanes.wants(&**tasks, room, nonce).await?;
+        if wants.is_empty() && self.lanes.has_more() {
+            let _ = tokio::time::timeout(LOOKING, shared.wake.notified()).await;
+            return Ok(());
+        }
         if wants.is_empty() {
             self.misses = 0;
             tokio::select! {
@@ -157,9 +184,7 @@ impl Claimer {
 
     /// Waits before the next try; woken early only by the end.
     async fn rest(&self, pause: Duration) {
-        let mut phase = self.shared.phase();
-        let stopped = phase.wait_for(|phase| *phase != super::shared::Phase::Working);
-        let _ = tokio::time::timeout(pause, stopped).await;
+        let _ = tokio::time::timeout(pause, until_asked(&self.shared)).await;
     }
 
     async fn renew(&mut self) -> omniq_store::Result<()> {

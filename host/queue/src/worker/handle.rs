@@ -71,12 +71,19 @@ impl WorkerHandle {
     /// Claims nothing more, lets what runs go on for `grace`, then stops it and puts it back with its attempt
     /// refunded, and ends the session. Returns when all that is done.
     ///
+    /// A store that does not answer does not hold it up: it returns within the grace and [`Self::BEYOND_GRACE`]. What is
+    /// not committed by then is run again by others, once the lease is over.
+    ///
     /// May be called again while it is under way: the shorter grace counts. Dropping the future does not call it off.
     pub async fn stop(&self, grace: Duration) -> Stats {
         self.shared.ask_to_stop(Instant::now().checked_add(grace));
         self.wait().await;
         self.stats()
     }
+
+    /// How long [`Self::stop`] may take beyond its grace, whatever the store does: for the guests to stop, for what ended
+    /// to be committed, and for the session to be closed.
+    pub const BEYOND_GRACE: Duration = Duration::from_secs(10);
 
     /// Stops as [`Self::stop`] with no grace, and does not wait for it.
     pub fn abort(&self) {

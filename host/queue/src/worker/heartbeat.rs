@@ -37,7 +37,12 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<(), String> {
             // The claimer opens a new session, as soon as the store lets it.
             lease / 30
         } else {
-            heart.beat(&session).await
+            let mut phase = shared.phase();
+            tokio::select! {
+                pause = heart.beat(&session) => pause,
+                // A store that does not answer does not keep the worker from its end.
+                _ = phase.wait_for(|phase| *phase == Phase::Ended) => return Ok(()),
+            }
         };
         if heart.is_fenced {
             heart.until = Instant::now() + lease;

@@ -25,6 +25,8 @@ pub(super) struct Lanes {
     /// Up to which lane they were looked up.
     cursor: Option<Lane>,
     looked: Option<Instant>,
+    /// There are lanes behind the cursor that were not looked at, and none was found before it.
+    has_more: bool,
     /// Bytes of the largest task lately.
     largest: usize,
 }
@@ -32,7 +34,14 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Only lanes of these queues; of all if there is none.
     pub fn new(queues: Vec<Name>) -> Self {
-        Self { queues, known: VecDeque::new(), cursor: None, looked: None, largest: LARGE }
+        Self {
+            queues,
+            known: VecDeque::new(),
+            cursor: None,
+            looked: None,
+            has_more: false,
+            largest: LARGE,
+        }
     }
 
     /// What to ask for when there is room for so many: fair shares of those lanes whose turn it is.
@@ -49,14 +58,21 @@ impl Lanes {
         Ok(self.share(room, nonce))
     }
 
+    /// Whether none was found only because there are very many lanes of others: to be looked on soon.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Looks up lanes with ready tasks: those after the last ones, and from the start again behind the last of all.
     async fn look(&mut self, tasks: &dyn TaskStore) -> Result<()> {
         let mut pages = 0;
         let before = self.cursor.is_some();
+        self.has_more = false;
         loop {
             let page = tasks.ready_lanes(self.cursor.as_ref(), MOST).await?;
             pages += 1;
-            self.cursor = page.last().filter(|_| page.len() == MOST).cloned();
+            let last = page.last().filter(|_| page.len() == MOST);
+            self.cursor = last.map(|last| self.skip(last));
             for lane in page {
                 let is_ours = self.queues.is_empty() || self.queues.contains(&lane.queue);
                 if is_ours && !self.known.contains(&lane) {
@@ -65,7 +81,11 @@ impl Lanes {
             }
             // Once around at most; a page without one of ours says nothing about the next.
             let is_around = self.cursor.is_none() && (pages > 1 || !before);
-            if !self.known.is_empty() || is_around || pages == PAGES {
+            if !self.known.is_empty() || is_around {
+                break;
+            }
+            if pages == PAGES {
+                self.has_more = true;
                 break;
             }
         }
@@ -75,6 +95,19 @@ impl Lanes {
         }
         self.looked = Some(Instant::now());
         Ok(())
+    }
+
+    /// The last lane behind `lane` in front of which none of this worker's can be: lanes are in the order of tenant and
+    /// queue, so that all others of a tenant are passed by a few looks, however many they are.
+    fn skip(&self, lane: &Lane) -> Lane {
+        let later = self.queues.iter().filter(|queue| **queue > lane.queue).min();
+        let queue = match later {
+            _ if self.queues.is_empty() => None,
+            Some(next) => last_before(next),
+            None => "z".repeat(Name::MAX).parse().ok(),
+        };
+        let queue = queue.filter(|queue| *queue > lane.queue).unwrap_or_else(|| lane.queue.clone());
+        Lane { tenant: lane.tenant.clone(), queue }
     }
 
     /// Fair shares of that room. Each lane may give its first task whatever its size, so that no more lanes are asked
@@ -113,9 +146,37 @@ impl Lanes {
     }
 }
 
+/// The last of all names before `name`; `None` where it cannot be said.
+fn last_before(name: &Name) -> Option<Name> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let (last, head) = name.as_str().as_bytes().split_last()?;
+    let may_stand = |byte: &u8| is_plain(*byte) || !head.is_empty() && b"/+@:".contains(byte);
+    let lower = (0..*last).rev().find(may_stand)?;
+    let mut text = [head, &[lower]].concat();
+    text.resize(Name::MAX, b'z');
+    String::from_utf8(text).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_lies_between_a_name_and_the_last_before_it() {
+        let names = "- . 0 9 A Z _ a z a- a-b a.b a/b a:b a+b a@b ab aZ a_ az b b0 media media-2 medib medic";
+        let mut names: Vec<Name> = names.split(' ').map(|name| name.parse().unwrap()).collect();
+        names.push("z".repeat(Name::MAX).parse().unwrap());
+        names.push(format!("a{}", "z".repeat(Name::MAX - 1)).parse().unwrap());
+        for name in &names {
+            let Some(before) = last_before(name) else { continue };
+            assert!(before < *name, "{before} {name}");
+            for other in names.iter().filter(|other| *other < name) {
+                assert!(*other <= before, "{other} lies between {before} and {name}");
+            }
+        }
+        assert!(last_before(&"media".parse().unwrap()).is_some());
+        assert_eq!(last_before(&"-".parse().unwrap()), None);
+    }
 
     #[test]
     fn every_lane_gets_its_turn_however_little_room_there_is() {

@@ -27,13 +27,14 @@ pub(super) async fn run(shared: &Shared) {
         let _ = timeout(Cancel::GRACE + SLACK, until_idle(shared, false)).await;
     }
     // What has ended and is not committed yet gets a last chance, as long as the store may need.
+    let until = Instant::now() + LAST_WORDS;
     let _ = timeout(LAST_WORDS, async {
         while shared.pools().iter().all(|pool| pool.load().running() == 0) && shared.count() > 0 {
             let_go(shared).await;
         }
     })
     .await;
-    close(shared).await;
+    close(shared, until).await;
 }
 
 /// Waits until nothing is held; with a deadline not beyond it, which may move while this waits.
@@ -66,9 +67,10 @@ async fn let_go(shared: &Shared) {
     shared.let_go.notified().await;
 }
 
-async fn close(shared: &Shared) {
+async fn close(shared: &Shared, until: Instant) {
     let session = shared.session();
-    match timeout(LAST_WORDS, shared.tasks().close_session(&session)).await {
+    let left = until.saturating_duration_since(Instant::now()).max(SLACK);
+    match timeout(left, shared.tasks().close_session(&session)).await {
         Ok(Ok(moved)) => {
             let now = shared.sink.now();
             shared.sink.emit_all(moved.iter().map(|moved| omniq_model::TaskEvent {

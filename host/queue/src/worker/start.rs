@@ -150,6 +150,7 @@ fn keeper_of(shared: &Shared) -> Keeper {
         ends: shared.ends.clone(),
         sink: shared.sink.clone(),
         event_ttl: shared.options.event_ttl,
+        lease: shared.options.lease,
     }
 }
 

@@ -10,7 +10,7 @@ use omniq_store::*;
 
 #[derive(Debug)]
 pub struct Flaky {
-    inner: MemoryTasks,
+    pub inner: MemoryTasks,
     /// No heartbeat gets through.
     pub is_deaf: AtomicBool,
     /// So many answers of claims and finishes are lost after the store did what they asked for.
@@ -20,8 +20,14 @@ pub struct Flaky {
     pub refused_finishes: AtomicU32,
     /// Tasks come out of claims unreadable.
     pub is_garbled: AtomicBool,
-    /// Claims that were asked for so far.
+    /// No call gets through: each fails, or none ever ends.
+    pub is_down: AtomicBool,
+    pub is_hung: AtomicBool,
+    /// Calls for lanes that hang.
+    hung: AtomicU32,
+    /// Claims that were asked for so far, and pages of lanes.
     pub claims: AtomicU32,
+    pub looks: AtomicU32,
 }
 
 impl Flaky {
@@ -33,8 +39,27 @@ impl Flaky {
             lost_finishes: AtomicU32::new(0),
             refused_finishes: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
+            is_hung: AtomicBool::new(false),
+            hung: AtomicU32::new(0),
             claims: AtomicU32::new(0),
+            looks: AtomicU32::new(0),
         }
+    }
+
+    /// Until somebody asks for lanes and gets no answer.
+    pub async fn until_asked(&self) {
+        while self.hung.load(Ordering::Acquire) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Where every call goes through.
+    async fn gate(&self) -> Result<()> {
+        if self.is_hung.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+        if self.is_down.load(Ordering::Acquire) { Err(cut("do anything")) } else { Ok(()) }
     }
 }
 
@@ -52,10 +77,19 @@ macro_rules! pass {
         #[async_trait]
         impl TaskStore for Flaky {
             $(async fn $name(&self, $($arg: $ty),*) -> Result<$out> {
+                self.gate().await?;
                 self.inner.$name($($arg),*).await
             })+
 
+            async fn ready_lanes(&self, after: Option<&Lane>, max: usize) -> Result<Vec<Lane>> {
+                self.hung.fetch_add(u32::from(self.is_hung.load(Ordering::Acquire)), Ordering::AcqRel);
+                self.gate().await?;
+                self.looks.fetch_add(1, Ordering::AcqRel);
+                self.inner.ready_lanes(after, max).await
+            }
+
             async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
+                self.gate().await?;
                 self.claims.fetch_add(1, Ordering::AcqRel);
                 let mut leases = self.inner.claim(session, wants).await?;
                 if !leases.is_empty() && is_due(&self.lost_claims) {
@@ -70,6 +104,7 @@ macro_rules! pass {
             }
 
             async fn finish(&self, session: &Session, ends: Vec<End>) -> Result<Vec<Finished>> {
+                self.gate().await?;
                 if is_due(&self.refused_finishes) {
                     return Err(cut("finish tasks"));
                 }
@@ -78,6 +113,7 @@ macro_rules! pass {
             }
 
             async fn heartbeat(&self, session: &Session, held: Held) -> Result<Beat> {
+                self.gate().await?;
                 if self.is_deaf.load(Ordering::Acquire) {
                     return Err(cut("keep the session alive"));
                 }
@@ -110,7 +146,6 @@ pass! {
     fn retry(select: &Select) -> Outcome;
     fn remove(select: &Select) -> Outcome;
     fn pause(lane: &Lane, paused: bool) -> ();
-    fn ready_lanes(after: Option<&Lane>, max: usize) -> Vec<Lane>;
     fn promote(max: usize) -> Due;
     fn reclaim(max: usize) -> Vec<Moved>;
     fn expire(max: usize) -> Vec<Moved>;

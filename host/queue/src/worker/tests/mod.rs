@@ -5,6 +5,8 @@ mod crash;
 mod ends;
 mod flaky;
 mod kit;
+mod lanes;
 mod life;
 mod module;
+mod outage;
 mod time;
