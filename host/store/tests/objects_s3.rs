@@ -95,7 +95,11 @@ async fn a_version_that_two_processes_push_belongs_to_one() {
 fn staged(number: u64) -> StagedResult {
     let token = Token { fence: 1, nonce: number };
     let key = ResultKey { task: TaskId::derived(&[&number.to_be_bytes()]), token };
-    StagedResult { key, value: Payload::raw(vec![7; 20_000]), ttl: std::time::Duration::from_secs(60).into() }
+    StagedResult {
+        key,
+        value: Payload::raw(vec![7; 20_000]),
+        ttl: std::time::Duration::from_secs(60).into(),
+    }
 }
 
 fn results(root: Root) -> ObjectResults {
@@ -113,7 +117,8 @@ async fn puts_that_are_cut_anywhere_are_repeated_until_they_answer() {
     let mut failed = 0;
     for number in 0..30_u64 {
         let after = number * 1000;
-        let (up, down) = if number % 3 == 0 { (None, Some(after % 400)) } else { (Some(after), None) };
+        let (up, down) =
+            if number % 3 == 0 { (None, Some(after % 400)) } else { (Some(after), None) };
         proxy.set(Mode::CutAfter { up, down });
         while let Err(error) = store.put(vec![staged(number)]).await {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -131,7 +136,8 @@ async fn puts_that_are_cut_anywhere_are_repeated_until_they_answer() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_from_one_that_refuses() {
     let server = omniq_services::s3();
-    let wrong = place::bucket_url(server.url()).replace("secret_access_key=", "secret_access_key=wrong");
+    let wrong =
+        place::bucket_url(server.url()).replace("secret_access_key=", "secret_access_key=wrong");
     let error = results(bucket(&wrong)).put(vec![staged(1)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let message = error.to_string();
@@ -152,7 +158,10 @@ async fn values_of_many_tasks_are_listed_page_by_page() {
         async move { objects.put(&path, PutPayload::from_static(b"x")).await.map(drop) }
     };
     for chunk in (0..1200).collect::<Vec<_>>().chunks(50) {
-        join_all(chunk.iter().map(|number| put(*number))).await.into_iter().for_each(|put| put.unwrap());
+        join_all(chunk.iter().map(|number| put(*number)))
+            .await
+            .into_iter()
+            .for_each(|put| put.unwrap());
     }
     let many: Path = root.path("many");
     let listed = futures_util::StreamExt::count(root.objects.list(Some(&many))).await;

@@ -47,9 +47,28 @@ impl Objects {
         bytes: Bytes,
         action: &'static str,
     ) -> Result<bool> {
+        self.put(name, bytes, PutMode::Create, action).await
+    }
+
+    /// Writes an object whatever is there: for what may be lost, or is the same whoever writes it.
+    pub(super) async fn replace(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        action: &'static str,
+    ) -> Result<()> {
+        self.put(name, bytes, PutMode::Overwrite, action).await.map(drop)
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        mode: PutMode,
+        action: &'static str,
+    ) -> Result<bool> {
         let (path, size) = (self.root.path(name), bytes.len());
-        let create = PutMode::Create.into();
-        let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), create);
+        let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), mode.into());
         match within(size, put).await {
             Ok(_) => Ok(true),
             Err(Failed::Said(object_store::Error::AlreadyExists { .. })) => Ok(false),

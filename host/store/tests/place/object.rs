@@ -73,7 +73,12 @@ impl Factory for Objects {
             Self::Memory => Root::of(Arc::new(InMemory::new()), Path::from("a/b"), "memory"),
             Self::Bucket => bucket(&bucket_url(omniq_services::s3().url())),
         };
-        Arc::new(ObjectPlace { root, tasks: folder.path().join("tasks.db"), clock, _folder: folder })
+        Arc::new(ObjectPlace {
+            root,
+            tasks: folder.path().join("tasks.db"),
+            clock,
+            _folder: folder,
+        })
     }
 }
 
@@ -89,11 +94,8 @@ struct ObjectPlace {
 impl Place for ObjectPlace {
     async fn open(&self) -> Stores {
         let clock = Arc::new(self.clock.clone());
-        let config = Config {
-            clock: clock.clone(),
-            durability: Durability::Os,
-            ..Config::new(&self.tasks)
-        };
+        let config =
+            Config { clock: clock.clone(), durability: Durability::Os, ..Config::new(&self.tasks) };
         Stores {
             tasks: Arc::new(SqliteTasks::open(config).await.expect("tasks open")),
             results: Some(Arc::new(ObjectResults::new(self.root.clone(), clock))),

@@ -10,7 +10,7 @@ use super::hour::Iso;
 
 /// The columns, and their types in SQL. All are there in every line but `session`, `error_kind`, `error` and `record`.
 pub(super) const COLUMNS: [(&str, &str); 15] = [
-    ("at", "varchar"),
+    ("ts", "varchar"),
     ("ms", "bigint"),
     ("task", "varchar"),
     ("fence", "bigint"),
@@ -37,7 +37,7 @@ pub(super) fn identity(event: &TaskEvent) -> Identity {
 /// The event as a line, with its end.
 pub(super) fn encode(event: &TaskEvent) -> String {
     let mut line = json!({
-        "at": Iso(event.at).to_string(),
+        "ts": Iso(event.at).to_string(),
         "ms": event.at.as_millis(),
         "task": event.task.to_string(),
         "fence": event.fence,
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(line.matches('\n').count(), 1);
         let value: Map<String, Value> = serde_json::from_str(&line).unwrap();
         assert!(!value.contains_key("record"), "{line}");
-        assert_eq!(value["at"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(value["ts"], "2023-11-14T22:13:20.000Z");
         assert_eq!(value["error"], "it \"trapped\"\nhere ☠");
         let known = |name: &String| COLUMNS.iter().any(|(column, _)| column == name);
         assert!(value.keys().all(known), "{line}");

@@ -9,11 +9,20 @@
 //! that time, but for ends of tasks: those are repaired from the tasks, and the mark of that repair is only moved once
 //! all before it is written.
 
+#[cfg(feature = "duckdb")]
+mod duckdb;
 mod hour;
 mod line;
 mod mark;
 mod read;
 mod segment;
+#[cfg(any(feature = "sqlite", feature = "duckdb"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(any(feature = "sqlite", feature = "duckdb"))]
+pub use sql::{Answer, Cell, Engine, Question};
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -42,8 +51,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 pub struct EventOptions {
     /// How long events wait in memory for others, to be written together. Default: 5 s in a bucket, 1 s in a folder.
     pub window: Duration,
-    /// The most bytes of memory that the events of one hour may take when they are read. Default: 256 MiB.
+    /// The most bytes of memory that events may take when they are read: those of one hour, or those that a question in
+    /// SQL is about. Default: 256 MiB.
     pub memory: usize,
+    /// How long SQLite may think about a question once its events are loaded. Default: 10 s.
+    pub patience: Duration,
 }
 
 /// Events as objects. Clones are the same store.
@@ -74,9 +86,14 @@ struct Buffer {
 }
 
 impl EventOptions {
-    fn of(root: &Root) -> Self {
+    /// The defaults for a root.
+    pub fn of(root: &Root) -> Self {
         let window = if root.folder.is_some() { 1 } else { 5 };
-        Self { window: Duration::from_secs(window), memory: 256 << 20 }
+        Self {
+            window: Duration::from_secs(window),
+            memory: 256 << 20,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const ACTION: &str = "read events";
 
 /// How far apart in time the same event may have been written and is known for the same: whoever ends a task and
 /// whoever repairs the log may read different clocks, and may so write to two hours.
-const APART: Duration = Duration::from_secs(60);
+pub(super) const APART: Duration = Duration::from_secs(60);
 
 /// What an event takes in memory beside its line.
 const OVERHEAD: usize = 400;
