@@ -43,6 +43,7 @@ impl fmt::Display for Notice {
 const OF_DEVELOPMENT: &[&str] = &[
     "OMNIQ_BINARY",
     "OMNIQ_COMPONENTS",
+    "OMNIQ_DUCKDB",
     "OMNIQ_FAILPOINT",
     "OMNIQ_FUZZ_SECONDS",
     "OMNIQ_POLYGLOT",
@@ -80,7 +81,8 @@ fn is_here(kind: StorageKind) -> bool {
         StorageKind::Sqlite => cfg!(feature = "sqlite"),
         StorageKind::File => cfg!(feature = "object"),
         StorageKind::Redis => cfg!(feature = "redis"),
-        StorageKind::Postgres | StorageKind::Nats => false,
+        StorageKind::Nats => cfg!(feature = "nats"),
+        StorageKind::Postgres => false,
     }
 }
 
@@ -171,8 +173,7 @@ impl Config {
 
     fn missing_objects(&self) -> Option<Notice> {
         let url = self.objects.url.as_ref()?;
-        if matches!(url.kind(), Some(kind @ (StorageKind::Memory | StorageKind::File)) if is_here(kind))
-        {
+        if url.kind().is_some_and(is_here) {
             return None;
         }
         let text = format!(

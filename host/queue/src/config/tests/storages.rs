@@ -196,6 +196,7 @@ fn what_is_not_there_yet_is_said_where_it_takes_effect() {
             &[("OMNIQ_RESULT_STORAGE_URL", "redis://h")],
             &[(Error, "`OMNIQ_RESULT_STORAGE_URL` asks for results in `redis`")],
         ),
+        #[cfg(not(feature = "nats"))]
         (&[("OMNIQ_RESULT_STORAGE_URL", "nats://h")], &[(Error, "asks for results in `nats`")]),
         #[cfg(not(feature = "object"))]
         (
