@@ -26,7 +26,6 @@ const TALLY: usize = 14;
 pub(super) struct Met {
     pub id: TaskId,
     pub state: State,
-    pub seq: u64,
     /// Its unique key is free, or its own.
     pub key_is_free: bool,
     pub cancel_requested: bool,
@@ -105,10 +104,9 @@ impl Store {
             let mut bytes = Bytes(&told);
             let (id, state) = (bytes.id()?, bytes.state()?);
             let (free, cancel) = (bytes.byte()? != 0, bytes.byte()? != 0);
-            let seq = bytes.number(7)?;
             let mut next = || reply::bytes(values.next().unwrap_or(Value::Nil));
             let raw = if walk.with_raw { Some(Raw::new(id, next()?, next()?)) } else { None };
-            met.push(Met { id, state, seq, key_is_free: free, cancel_requested: cancel, raw });
+            met.push(Met { id, state, key_is_free: free, cancel_requested: cancel, raw });
         }
         walk.at = (!place.is_empty()).then_some(place);
         self.look_into(&walk.filter, &mut met).await?;

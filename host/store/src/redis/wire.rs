@@ -124,10 +124,6 @@ impl Arrival {
         }
         Self { args, has_parents }
     }
-
-    pub(super) fn size(&self) -> usize {
-        self.args.iter().map(Vec::len).sum()
-    }
 }
 
 fn flags(task: &Task) -> u8 {

@@ -13,7 +13,7 @@ local ids = {}
 for index, member in ipairs(members) do ids[index] = sub(member, -16) end
 local bodies = load(ids, true)
 local answer = {0, 0, 0}
-local used, last, full = 0, 0, false
+local used, last, full, again = 0, 0, false, false
 for index, id in ipairs(ids) do
   local head, body = heads[id], bodies[index]
   if head then
@@ -24,7 +24,10 @@ for index, id in ipairs(ids) do
       local before = #touched
       end_task(head, EXPIRED, RAN_OUT)
       -- What waited for it may be ready now, and come before the next: look again.
-      if #touched > before + 1 then break end
+      if #touched > before + 1 then
+        again = true
+        break
+      end
     else
       if bound >= 0 then
         local body_at = 55 + #lane + (has(head, KEYED) and 23 or 0)
@@ -49,7 +52,7 @@ for index, id in ipairs(ids) do
   end
 end
 if last > 0 then call('ZREMRANGEBYLEX', key.ready, '[' .. members[1], '[' .. members[last]) end
-answer[1] = not full and (last < #members or #members == most) and 1 or 0
+answer[1] = not full and (again or last < #members or #members == most) and 1 or 0
 answer[2] = used
 answer[3] = commit(ARGV[2])
 return answer

@@ -32,7 +32,7 @@ for index, id in ipairs(ids) do
     and head[CREATED] >= from and head[CREATED] < till then
     local holds = head[STATE] > SUCCEEDED and has(head, KEYED) and holder(head[UKEY])
     local free = not holds or holds[ID] == id
-    answer[#answer + 1] = id .. char(head[STATE], free and 1 or 0, head[CANCEL]) .. bytes7(head[SEQ])
+    answer[#answer + 1] = id .. char(head[STATE], free and 1 or 0, head[CANCEL])
     if bodies_too then
       answer[#answer + 1], answer[#answer + 2] = stored(head), bodies[index] or ''
     end

@@ -1,0 +1,191 @@
+//! What Redis promises while its server is killed, stopped, cut off, full, or has forgotten the scripts.
+#![cfg(feature = "redis")]
+
+#[path = "support/redis.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use omniq_model::State;
+use omniq_services::{Kind, Mode, Proxy, Server};
+use omniq_store::redis::{Config, RedisTasks};
+use omniq_store::{End, ErrorKind, Filter, Finished, Interest, TaskStore};
+
+use support::{PATIENCE, Run, fresh, open, repeat, session, success, task, want};
+
+fn name() -> String {
+    format!("fault-{}", fresh())
+}
+
+async fn redis(server: &Server, words: &[&str]) -> redis::Value {
+    let client = redis::Client::open(server.url()).expect("the URL is right");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("it connects");
+    let mut command = redis::cmd(words[0]);
+    words[1..].iter().for_each(|word| {
+        command.arg(*word);
+    });
+    command.query_async(&mut connection).await.expect("the server does it")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_forgets_its_scripts_is_taught_them_again() {
+    let server = omniq_services::redis();
+    let run = Run::begin(server.url(), &name(), 2).await;
+    for _ in 0..20 {
+        redis(server, &["SCRIPT", "FLUSH"]).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    run.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
+    let server = Server::start(Kind::Redis, &[]);
+    let run = Run::begin(server.url(), &name(), 3).await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        server.kill();
+        server.restart();
+    }
+    run.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cut_connections_lose_and_double_nothing() {
+    let server = omniq_services::redis();
+    let proxy = Proxy::to(server.address());
+    let run = Run::begin(&server.url_through(&proxy), &name(), 3).await;
+    for round in 0..20_u64 {
+        // In the midst of a call, of an answer, or of nothing.
+        let bytes = 2_000 + round * 7_919 % 30_000;
+        match round % 3 {
+            0 => proxy.set(Mode::CutAfter { up: Some(bytes), down: None }),
+            1 => proxy.set(Mode::CutAfter { up: None, down: Some(bytes) }),
+            _ => proxy.cut_all(),
+        }
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        proxy.set(Mode::Pass);
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    run.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_does_not_hold_a_call_for_ever() {
+    let server = Server::start(Kind::Redis, &[]);
+    let mut config = Config::new(server.url()).expect("the URL is right");
+    config.timeout = Duration::from_millis(500);
+    let store = RedisTasks::open(config).await.expect("it opens");
+    let task = task(10);
+    server.pause();
+    let begun = Instant::now();
+    let error = store.enqueue(vec![task.clone()]).await.expect_err("nothing is answered");
+    assert!(error.kind().is_passing(), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    server.resume();
+    // Whether the first one arrived or not, the task is there once.
+    repeat!(store.enqueue(vec![task.clone()]));
+    let counts = store.count(&Filter::default()).await.expect("it answers");
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(State::Ready, 1)]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_as_not_reached() {
+    let server = Server::start(Kind::Redis, &[]);
+    let mut config = Config::new(server.url()).expect("the URL is right");
+    config.timeout = Duration::from_millis(300);
+    let store = RedisTasks::open(config).await.expect("it opens");
+    server.kill();
+    let mut kinds = Vec::new();
+    for _ in 0..3 {
+        kinds.push(store.enqueue(vec![task(10)]).await.expect_err("it is gone").kind());
+    }
+    // The first call may have found a connection that seemed to be alive.
+    assert_eq!(kinds[2], ErrorKind::NotApplied, "{kinds:?}");
+    server.restart();
+    repeat!(store.enqueue(vec![task(10)]));
+}
+
+/// The reason why scripts that end things begin with a write that needs no memory.
+#[tokio::test]
+async fn a_full_server_takes_nothing_in_and_lets_tasks_end() {
+    let server = Server::start(Kind::Redis, &[("maxmemory", "8mb")]);
+    let store = open(server.url(), &name()).await;
+    let session = session(&store).await;
+    let mut accepted = 0;
+    let error = loop {
+        match store.enqueue(vec![task(10_000)]).await {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+        assert!(accepted < 10_000, "8 MB are full at some time");
+    };
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    // Nothing of the refused one is there.
+    let counts = store.count(&Filter::default()).await.expect("it reads");
+    assert_eq!(counts.values().sum::<u64>(), accepted);
+    let leases = store.claim(&session, &[want(20)]).await.expect("claims go on");
+    assert_eq!(leases.len(), 20);
+    let ends: Vec<End> = leases.iter().map(|lease| success(lease.id, lease.token)).collect();
+    let answers = store.finish(&session, ends).await.expect("ends go on");
+    assert!(answers.iter().all(|answer| *answer == Finished::Applied(State::Succeeded)));
+    assert_eq!(store.enqueue(vec![task(10_000)]).await.expect_err("full").kind(), ErrorKind::Full);
+    // Room comes back with what is forgotten.
+    let ended = Filter { states: vec![State::Succeeded], ..Filter::default() };
+    let removed = store.remove(&omniq_store::Select { filter: ended, max: 100 }).await;
+    assert_eq!(removed.expect("it forgets").moved.len(), 20);
+    repeat!(store.enqueue(vec![task(10_000)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_is_woken_at_once_and_an_idle_one_asks_little() {
+    let server = Server::start(Kind::Redis, &[]);
+    let name = name();
+    let (here, there) = (open(server.url(), &name).await, open(server.url(), &name).await);
+    let mut waits = Vec::new();
+    for round in 0..40 {
+        let seen = there.changes(Interest::Work);
+        let begun = Instant::now();
+        here.enqueue(vec![task(10)]).await.expect("it is accepted");
+        assert!(there.changed(Interest::Work, seen, PATIENCE).await > seen);
+        // The first ones wait for the subscription.
+        if round >= 10 {
+            waits.push(begun.elapsed());
+        }
+    }
+    waits.sort_unstable();
+    println!("woken after {:?} in the middle, {:?} at most", waits[15], waits[29]);
+    assert!(waits[15] < Duration::from_millis(200), "{:?}", waits[15]);
+    let calls = async || {
+        let redis::Value::BulkString(text) = redis(&server, &["INFO", "commandstats"]).await else {
+            panic!("a text was expected");
+        };
+        let text = String::from_utf8(text).expect("it is text");
+        let calls = text.split(":calls=").skip(1).filter_map(|rest| rest.split(',').next());
+        calls.map(|calls| calls.parse::<u64>().expect("a number")).sum::<u64>()
+    };
+    let before = calls().await;
+    let seen = there.changes(Interest::Work);
+    there.changed(Interest::Work, seen, Duration::from_secs(5)).await;
+    let asked = calls().await - before;
+    // Of these, some are the connections that asked.
+    assert!(asked <= 10, "{asked} calls in 5 s");
+}
+
+/// What a failover to a copy that lags behind looks like: what was acknowledged last is gone.
+#[tokio::test]
+async fn a_store_that_is_emptied_behind_our_back_is_used_anew() {
+    let server = Server::start(Kind::Redis, &[]);
+    let store = open(server.url(), &name()).await;
+    let session = session(&store).await;
+    store.enqueue(vec![task(10)]).await.expect("it is accepted");
+    let leases = store.claim(&session, &[want(1)]).await.expect("it is leased");
+    redis(&server, &["FLUSHALL"]).await;
+    let ends = vec![success(leases[0].id, leases[0].token)];
+    assert_eq!(store.finish(&session, ends).await.expect("it answers"), [Finished::Stale]);
+    let beat = store.heartbeat(&session, omniq_store::Held::default()).await;
+    assert_eq!(beat.expect("it answers"), omniq_store::Beat::Dead);
+    let session = support::session(&store).await;
+    store.enqueue(vec![task(10)]).await.expect("it is accepted");
+    assert_eq!(store.claim(&session, &[want(1)]).await.expect("it is leased").len(), 1);
+}
