@@ -7,6 +7,7 @@
 //!
 //! Where entries are kept, and whether this process may still write there, is the [`Journal`]'s.
 
+use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -53,6 +54,9 @@ pub trait Journal: Send + 'static {
     /// [`Fault::Lost`]: none may follow.
     fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault>;
 }
+
+/// Whether this process may still speak for the store, without asking anybody: a look must not show what is long over.
+pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Keeps an image; called on a thread of its own.
 pub type Keep = Box<dyn FnOnce(Vec<u8>) + Send>;
@@ -117,12 +121,18 @@ struct Kept {
 }
 
 /// The state machine at work.
-#[derive(Debug)]
 pub struct Engine {
     asks: Mutex<Option<mpsc::Sender<Ask>>>,
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
     lost: watch::Receiver<Option<Fault>>,
+    gate: Option<Gate>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -152,7 +162,13 @@ impl Engine {
             let _ = applier.join(); // a panic in it has shown by the answers that are missing
             lose.send_replace(Some(fault));
         })?;
-        Ok(Self { asks: Mutex::new(Some(asks)), state, clock, lost })
+        Ok(Self { asks: Mutex::new(Some(asks)), state, clock, lost, gate: None })
+    }
+
+    /// Has every look at the state pass this gate first.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// Carries a command out; returns once it is durable. When the call is dropped the command may still be carried out.
@@ -185,6 +201,11 @@ impl Engine {
     }
 
     fn locked<T>(&self, look: impl FnOnce(&State, Timestamp) -> T) -> Result<T, Fault> {
+        if self.gate.as_ref().is_some_and(|gate| !gate()) {
+            let why =
+                "this process has not reached the others for so long that one may have taken over";
+            return Err(Fault::Lost(why.into()));
+        }
         let broken = |_| Fault::Lost("a panic interrupted a change of it".into());
         let state = self.state.lock().map_err(broken)?;
         let now = self.clock.now().max(state.now);

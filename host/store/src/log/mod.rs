@@ -20,7 +20,7 @@ pub mod wire;
 pub use answer::Answer;
 pub use command::Command;
 #[cfg(feature = "object")]
-pub use engine::{Engine, Fault, Journal, Keep, Limits, Signals};
+pub use engine::{Engine, Fault, Gate, Journal, Keep, Limits, Signals};
 #[cfg(feature = "object")]
 pub use entry::{Entry, State};
 #[cfg(feature = "object")]

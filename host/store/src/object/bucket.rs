@@ -1,10 +1,280 @@
-//! Who owns a bucket.
+//! Who owns a bucket: whoever's entry is the last of the log.
+//!
+//! An owner writes down that it lives (`beat/EPOCH`), and when it closes that it has gone. Another process takes over when
+//! it has seen no sign of life for a lease on its own clock. Clocks only spare needless changes; that two never write is
+//! the log's doing ([`super::segment`]).
 
-use super::hub::Keeper;
-use crate::Error;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// Owns the bucket, or is a guest of who does, until the store is closed.
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::hub::{Keeper, Seat};
+use super::objects::{Objects, random};
+use super::segment::{BucketJournal, take_over};
+use super::{inbox, meta};
+use crate::log::wire::{In, Out, Read};
+use crate::log::{Engine, Gate, Limits, Signals};
+use crate::{Error, ErrorKind, Interest, Result};
+
+/// Requests to the owner that wait at most; more callers wait to be let in.
+const QUEUE: usize = 1024;
+const ACTION: &str = "find out which process has the tasks";
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Beat {
+    count: u64,
+    work: u64,
+    ends: u64,
+    gone: bool,
+}
+
+impl Beat {
+    fn write(self) -> Vec<u8> {
+        let mut out = Out::default();
+        for number in [self.count, self.work, self.ends] {
+            out.number(number);
+        }
+        out.flag(self.gone);
+        out.into_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Read<Self> {
+        let mut input = In::new(bytes);
+        let (count, work, ends) = (input.number()?, input.number()?, input.number()?);
+        Ok(Self { count, work, ends, gone: input.flag()? })
+    }
+}
+
+fn beat_name(epoch: u64) -> String {
+    format!("tasks/beat/{epoch:020}")
+}
+
+fn epoch_name(epoch: u64) -> String {
+    format!("tasks/epoch/{epoch:020}")
+}
+
+async fn beat_of(objects: &Objects, epoch: u64) -> Result<Option<Beat>> {
+    let bytes = objects.get(&beat_name(epoch), ACTION).await?;
+    Ok(bytes.and_then(|bytes| Beat::read(&bytes).ok()))
+}
+
+/// The last epoch there is; 0: none yet.
+async fn last_epoch(objects: &Objects, known: u64) -> Result<u64> {
+    let names = objects.list("tasks/epoch", ACTION).await?;
+    let numbers = names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok());
+    let mut last = numbers.max().unwrap_or(0).max(known);
+    // A list may be old; an object is not.
+    while objects.get(&epoch_name(last + 1), ACTION).await?.is_some() {
+        last += 1;
+    }
+    Ok(last)
+}
+
+/// Owns the bucket when nobody does, and is a guest of who does, until the store is closed.
 pub(super) async fn keep(keeper: &mut Keeper) {
-    let reason = "tasks in buckets are not there yet; `file:PATH` keeps them in a folder";
-    keeper.fail(Error::Config(reason.into()));
+    let objects = Objects::new(keeper.config.root.clone());
+    let mut known = 0;
+    while !keeper.is_closing() {
+        if let Err(error) = turn(keeper, &objects, &mut known).await {
+            // A bucket that does not answer may answer later; whoever opens it first is to know at once.
+            let passes = error.kind() == ErrorKind::Unavailable && keeper.has_opened();
+            if passes {
+                keeper.sit(Seat::Vacant);
+            } else if !keeper.fail(error) {
+                return;
+            }
+            keeper.pause(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn turn(keeper: &mut Keeper, objects: &Objects, known: &mut u64) -> Result<()> {
+    meta::obtain(&keeper.config.root).await?;
+    let last = last_epoch(objects, *known).await?;
+    let has_gone = match last {
+        0 => true,
+        last => beat_of(objects, last).await?.is_some_and(|beat| beat.gone),
+    };
+    *known = if has_gone { last } else { visit(keeper, objects, last).await? };
+    if keeper.is_closing() { Ok(()) } else { own(keeper, objects, *known + 1).await }
+}
+
+/// Is the owner until the store is closed, or another process has taken over; nothing if another was faster.
+async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
+    let owner = random()?;
+    let begun = Instant::now();
+    if !objects.create(&epoch_name(epoch), owner.to_vec().into(), ACTION).await? {
+        return Ok(());
+    }
+    objects.replace(&beat_name(epoch), Beat::default().write().into(), ACTION).await?;
+    let (state, image_bytes) = take_over(objects, &owner).await?;
+    let pulse = Arc::new(Pulse { begun, alive: AtomicU64::new(0), lease: keeper.config.lease });
+    let gate = Arc::clone(&pulse);
+    let fresh: Gate = Arc::new(move || gate.is_fresh());
+    let journal = BucketJournal {
+        objects: objects.clone(),
+        owner,
+        handle: tokio::runtime::Handle::current(),
+        closing: keeper.closing.clone(),
+        fresh: Arc::clone(&fresh),
+        successor: epoch_name(epoch + 1),
+        since: (0, 0),
+        every: keeper.config.image_every,
+        image_bytes: Arc::new(AtomicU64::new(image_bytes)),
+        busy: Arc::default(),
+    };
+    let (clock, signals) = (Arc::clone(&keeper.config.clock), Arc::clone(&keeper.signals));
+    let engine = Engine::start(state, journal, clock, Arc::clone(&signals), Limits::default())
+        .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?
+        .behind(fresh);
+    let engine = Arc::new(engine);
+    pulse.beat(objects, epoch, &signals, 1).await;
+    keeper.sit(Seat::Owner(Arc::clone(&engine)));
+    let poll = keeper.config.poll;
+    tokio::select! {
+        () = inbox::serve(objects, &engine, poll) => {}
+        () = live(objects, epoch, &pulse, &signals, poll) => {}
+        _ = engine.ended() => {}
+        () = keeper.closed() => {}
+    }
+    keeper.sit(Seat::Vacant);
+    engine.let_go();
+    engine.ended().await;
+    let gone = Beat { gone: true, ..Beat::default() };
+    let _ = objects.replace(&beat_name(epoch), gone.write().into(), ACTION).await; // or after a lease
+    Ok(())
+}
+
+/// Whether an owner may speak for the store.
+#[derive(Debug)]
+struct Pulse {
+    begun: Instant,
+    /// Milliseconds from `begun` to when the last sign of life that arrived was sent.
+    alive: AtomicU64,
+    lease: Duration,
+}
+
+impl Pulse {
+    /// Long before another process may take over, its clock may run a little faster than ours.
+    fn is_fresh(&self) -> bool {
+        let alive = Duration::from_millis(self.alive.load(Ordering::Acquire));
+        self.begun.elapsed().saturating_sub(alive) < self.lease.mul_f64(0.6)
+    }
+
+    async fn beat(&self, objects: &Objects, epoch: u64, signals: &Signals, count: u64) -> bool {
+        let sent = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let beat = Beat {
+            count,
+            work: signals.changes(Interest::Work).0,
+            ends: signals.changes(Interest::Ends).0,
+            gone: false,
+        };
+        let told = objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await.is_ok();
+        if told {
+            self.alive.store(sent, Ordering::Release);
+        }
+        told
+    }
+}
+
+/// Gives signs of life until another process has taken over: some in each lease, and one when something has changed.
+async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, poll: Duration) {
+    let period = pulse.lease / 5;
+    let (mut work, mut ends) =
+        (signals.subscribe(Interest::Work), signals.subscribe(Interest::Ends));
+    let (mut left, mut seen) = (period, HashMap::new());
+    for count in 2.. {
+        let waited = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            _ = work.changed() => {}
+            _ = ends.changed() => {}
+        }
+        // What changes at once is told at once.
+        tokio::time::sleep(poll).await;
+        work.mark_unchanged();
+        ends.mark_unchanged();
+        pulse.beat(objects, epoch, signals, count).await;
+        left = left.saturating_sub(waited.elapsed());
+        if left.is_zero() {
+            left = period;
+            if matches!(objects.get(&epoch_name(epoch + 1), ACTION).await, Ok(Some(_))) {
+                return;
+            }
+            inbox::tidy(objects, &mut seen, pulse.lease * 20).await;
+            // Epochs stay: by them a process that was stopped for long finds out that it is the owner no more.
+            let _ = objects.delete(&beat_name(epoch.saturating_sub(3)), ACTION).await; // or next time
+        }
+    }
+}
+
+/// Is a guest until the store is closed and all is answered, or the owner has given no sign of life for a lease, or has
+/// gone. Returns the epoch that is over.
+async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<u64> {
+    let (calls, to_send) = mpsc::channel(QUEUE);
+    let (config, signals) = (keeper.config.clone(), Arc::clone(&keeper.signals));
+    keeper.sit(Seat::Guest(calls));
+    let closed = async {
+        keeper.closed().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok(epoch)
+    };
+    let pumped = async {
+        inbox::pump(objects, to_send, config.poll, config.patience).await?;
+        Ok(epoch)
+    };
+    let over = tokio::select! {
+        over = pumped => over,
+        over = watch(objects, epoch, &signals, config.lease, config.poll) => Ok(over),
+        over = closed => over,
+    };
+    keeper.sit(Seat::Vacant);
+    over
+}
+
+/// Watches the owner's signs of life; returns the epoch of the owner that has gone or died.
+async fn watch(
+    objects: &Objects,
+    mut epoch: u64,
+    signals: &Signals,
+    lease: Duration,
+    poll: Duration,
+) -> u64 {
+    let (mut last, mut since) = (None, Instant::now());
+    let period = (lease / 10).min(Duration::from_secs(1)).max(poll);
+    loop {
+        // A bucket that does not answer tells nothing about the owner, nor would it let anybody take over.
+        if let Ok(beat) = beat_of(objects, epoch).await {
+            if beat.is_some_and(|beat| beat.gone) {
+                return epoch;
+            }
+            if beat != last {
+                since = Instant::now();
+                tell(signals, last, beat);
+                last = beat;
+            }
+        }
+        if since.elapsed() > lease {
+            return epoch;
+        }
+        if matches!(objects.get(&epoch_name(epoch + 1), ACTION).await, Ok(Some(_))) {
+            (epoch, last, since) = (epoch + 1, None, Instant::now());
+        }
+        tokio::time::sleep(period).await;
+    }
+}
+
+fn tell(signals: &Signals, before: Option<Beat>, now: Option<Beat>) {
+    let (before, now) = (before.unwrap_or_default(), now.unwrap_or_default());
+    if before.work != now.work {
+        signals.bump(Interest::Work);
+    }
+    if before.ends != now.ends {
+        signals.bump(Interest::Ends);
+    }
 }

@@ -243,6 +243,11 @@ impl Keeper {
         }
     }
 
+    /// Whether somebody has had the tasks since the store was opened here.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened.is_none()
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         *self.closing.borrow()
     }

@@ -1,0 +1,179 @@
+//! How processes of one bucket reach its owner: requests are objects that the owner looks for, and so are the answers.
+//!
+//! `inbox/GUEST/NUMBER` holds requests, as many as there were when it was written, and `outbox/GUEST/NUMBER` what came of
+//! each. It is slow: a call takes four requests to the bucket and what both sides wait between looking. It needs nothing
+//! but the bucket, and no process has to be reachable for another.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::frame::{self, Outcome, Request};
+use super::guest::Call;
+use super::objects::{Objects, random};
+use crate::Result;
+use crate::log::wire::{In, Out, Read};
+use crate::log::{Engine, Fault};
+
+/// Requests of one object, and bytes after which none is added.
+const MOST: usize = 512;
+const MOST_BYTES: usize = 4 << 20;
+/// Objects of one guest that are under way at once.
+const WIDTH: usize = 8;
+/// How long after the last request an owner looks as often as its setting says.
+const AWAKE: Duration = Duration::from_secs(10);
+/// How often it looks otherwise.
+const ASLEEP: Duration = Duration::from_secs(1);
+const ACTION: &str = "pass requests to the process that has the tasks";
+
+fn bundle(parts: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Out::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
+    out.count(parts.len());
+    for part in parts {
+        out.bytes(part);
+    }
+    out.into_bytes()
+}
+
+fn parts(bytes: &[u8]) -> Read<Vec<&[u8]>> {
+    let mut input = In::new(bytes);
+    let parts = input.list(In::bytes)?;
+    input.end()?;
+    Ok(parts)
+}
+
+/// Answers what guests ask, until it is dropped.
+pub(super) async fn serve(objects: &Objects, engine: &Arc<Engine>, poll: Duration) {
+    let mut works = JoinSet::new();
+    let (mut known, mut last) = (HashSet::new(), Instant::now());
+    loop {
+        let pause = if last.elapsed() < AWAKE { poll } else { ASLEEP.max(poll) };
+        tokio::time::sleep(pause).await;
+        while works.try_join_next().is_some() {}
+        // Whoever asks asks again: what cannot be listed now is listed next time.
+        let Ok(names) = objects.list("tasks/inbox", ACTION).await else { continue };
+        let listed: HashSet<String> = names.into_iter().collect();
+        known.retain(|name| listed.contains(name));
+        for name in listed {
+            if known.insert(name.clone()) {
+                last = Instant::now();
+                works.spawn(answer(objects.clone(), Arc::clone(engine), name));
+            }
+        }
+    }
+}
+
+async fn answer(objects: Objects, engine: Arc<Engine>, name: String) {
+    // One that is not there any more was answered, and the list was old.
+    let Ok(Some(bytes)) = objects.get(&name, ACTION).await else { return };
+    let Ok(requests) = parts(&bytes) else { return };
+    let outcomes = requests.into_iter().map(|request| {
+        let (engine, request) = (Arc::clone(&engine), Request::decode(request));
+        async move {
+            let outcome = match request {
+                Ok(Request::Command(command)) => match engine.ask(command).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(Fault::Closed),
+                },
+                Ok(Request::Query(query)) => engine.look(&query),
+                Err(error) => Err(Fault::Lost(error.to_string())),
+            };
+            frame::encode_outcome(&outcome)
+        }
+    });
+    let outcomes = futures_util::future::join_all(outcomes).await;
+    let answers = name.replacen("tasks/inbox/", "tasks/outbox/", 1);
+    // Whoever waits for it gives up by itself. Nothing is answered twice: the name is known until it is gone.
+    let _ = objects.create(&answers, bundle(&outcomes).into(), ACTION).await;
+    let _ = objects.delete(&name, ACTION).await;
+}
+
+/// Passes requests on until nobody can ask any more and all is answered.
+pub(super) async fn pump(
+    objects: &Objects,
+    mut calls: mpsc::Receiver<Call>,
+    poll: Duration,
+    patience: Duration,
+) -> Result<()> {
+    let guest: String = random()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut works = JoinSet::new();
+    let mut number = 0_u64;
+    loop {
+        while works.len() >= WIDTH {
+            works.join_next().await;
+        }
+        let Some(first) = calls.recv().await else { break };
+        let mut bytes = first.request.len();
+        let mut bundle = vec![first];
+        while bundle.len() < MOST
+            && bytes < MOST_BYTES
+            && let Ok(next) = calls.try_recv()
+        {
+            bytes += next.request.len();
+            bundle.push(next);
+        }
+        number += 1;
+        let name = format!("{guest}/{number:010}");
+        works.spawn(ask(objects.clone(), name, bundle, poll, patience));
+    }
+    works.join_all().await;
+    Ok(())
+}
+
+async fn ask(objects: Objects, name: String, calls: Vec<Call>, poll: Duration, patience: Duration) {
+    let (requests, replies): (Vec<_>, Vec<_>) =
+        calls.into_iter().map(|call| (call.request, call.reply)).unzip();
+    let (asked, answered) = (format!("tasks/inbox/{name}"), format!("tasks/outbox/{name}"));
+    let outcomes = match objects.create(&asked, bundle(&requests).into(), ACTION).await {
+        // An answer that was lost may have been a yes, so that it is waited for all the same.
+        Ok(_) | Err(_) => await_answer(&objects, &answered, poll, patience).await,
+    };
+    let outcomes = outcomes.unwrap_or_else(|why| {
+        requests.iter().map(|_| Err(Fault::Lost(why.clone()))).collect::<Vec<Outcome>>()
+    });
+    for (reply, outcome) in replies.into_iter().zip(outcomes) {
+        let _ = reply.send(outcome); // a caller that went away does not want to know
+    }
+    for name in [asked, answered] {
+        let _ = objects.delete(&name, ACTION).await; // what stays is small
+    }
+}
+
+async fn await_answer(
+    objects: &Objects,
+    name: &str,
+    poll: Duration,
+    patience: Duration,
+) -> Result<Vec<Outcome>, String> {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        tokio::time::sleep(poll).await;
+        if let Ok(Some(bytes)) = objects.get(name, ACTION).await {
+            let outcomes = parts(&bytes).and_then(|parts| {
+                parts.into_iter().map(frame::decode_outcome).collect::<Read<Vec<Outcome>>>()
+            });
+            return outcomes.map_err(|error| format!("the answer is not understood: {error}"));
+        }
+    }
+    Err("the process that has the tasks did not answer".to_owned())
+}
+
+/// Deletes what is left of guests that have gone: what the same name shows twice with so much time between.
+pub(super) async fn tidy(objects: &Objects, seen: &mut HashMap<String, Instant>, after: Duration) {
+    let mut left = HashMap::new();
+    for folder in ["tasks/inbox", "tasks/outbox"] {
+        for name in objects.list(folder, ACTION).await.unwrap_or_default() {
+            let since = seen.get(&name).copied().unwrap_or_else(Instant::now);
+            if since.elapsed() > after {
+                let _ = objects.delete(&name, ACTION).await; // or next time
+            } else {
+                left.insert(name, since);
+            }
+        }
+    }
+    *seen = left;
+}

@@ -1,0 +1,312 @@
+//! The log of a bucket: one object for each entry, each created once under its number.
+//!
+//! The number is what keeps a second owner out: of two who create an entry of the same number one fails, and the one that
+//! fails is the owner no more. So a new owner's first act is an entry of its own behind the last one there is. Every object
+//! names its owner, so that one whose answer was lost is known again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::image_file;
+use super::objects::{Objects, WIDTH, random};
+use crate::log::wire::{In, Out};
+use crate::log::{Entry, Fault, Gate, Journal, Keep, State};
+use crate::{Error, Result, failpoint};
+
+const MAGIC: [u8; 8] = *b"OMNIQSEG";
+const FORMAT: u32 = 1;
+/// Entries after which an image is due: each is a request at the next start.
+const ENTRIES: u64 = 1000;
+/// How long an entry is tried again when the store is being closed.
+const FAREWELL: Duration = Duration::from_secs(5);
+const HEAD: &str = "tasks/head";
+
+fn name(index: u64) -> String {
+    format!("tasks/log/{index:020}")
+}
+
+fn image_name(index: u64) -> String {
+    format!("tasks/image/{index:020}")
+}
+
+/// Who wrote an entry: random, made when the owner took over.
+pub(super) type Owner = [u8; 10];
+
+fn seal(owner: &Owner, index: u64, entry: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64 + entry.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    bytes.extend_from_slice(owner);
+    bytes.extend_from_slice(&index.to_le_bytes());
+    bytes.extend_from_slice(entry);
+    let hash = blake3::hash(&bytes);
+    bytes.extend_from_slice(hash.as_bytes());
+    bytes
+}
+
+/// The entry in an object.
+fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    const BODY: usize = 8 + 4 + 10 + 8;
+    let damaged =
+        |reason: &str| Error::Corrupt { place: place.to_owned(), reason: reason.to_owned() };
+    let split = bytes.split_at_checked(bytes.len().saturating_sub(32));
+    let Some((body, hash)) = split.filter(|(body, _)| body.len() >= BODY && body[..8] == MAGIC)
+    else {
+        return Err(damaged("it is no entry of a log"));
+    };
+    if blake3::hash(body).as_bytes()[..] != *hash {
+        return Err(damaged("it is not as it was written"));
+    }
+    let found = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
+    if found != FORMAT {
+        return Err(Error::Schema {
+            place: place.to_owned(),
+            found,
+            oldest: FORMAT,
+            newest: FORMAT,
+            next: "install the omniq that wrote it, or a newer one",
+        });
+    }
+    if body[22..BODY] != index.to_le_bytes() {
+        return Err(damaged("it is another entry than its name says"));
+    }
+    Ok(&body[BODY..])
+}
+
+/// Reads all there is, and puts an entry of this owner behind it. From then on nobody else's entry can follow.
+pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State, u64)> {
+    // Each turn somebody else was faster, or threw away what was being read.
+    loop {
+        let (mut state, image_bytes) = newest_image(objects).await?;
+        replay(objects, &mut state).await?;
+        let slot = state.applied + 1;
+        if imaged(objects).await? >= slot {
+            continue;
+        }
+        let entry = Entry::new(state.now, 0).into_bytes();
+        failpoint::hit("object.take_over.before_fence");
+        let sealed = Bytes::from(seal(owner, slot, &entry));
+        if !objects.create(&name(slot), sealed.clone(), "take the tasks over").await?
+            && objects.get(&name(slot), "take the tasks over").await? != Some(sealed)
+        {
+            continue;
+        }
+        if imaged(objects).await? >= slot {
+            // The log went on long ago, and this part of it had been thrown away: the entry is none.
+            objects.delete(&name(slot), "take the tasks over").await?;
+            continue;
+        }
+        let place = format!("{}/{}", objects.root.shown, name(slot));
+        state.replay(&entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
+        return Ok((state, image_bytes));
+    }
+}
+
+/// The number of the newest image, as far as can be told: entries up to it may be gone.
+async fn imaged(objects: &Objects) -> Result<u64> {
+    const ACTION: &str = "look for images";
+    let head = objects.get(HEAD, ACTION).await?;
+    let head = head.and_then(|bytes| In::new(&bytes).number().ok()).unwrap_or(0);
+    Ok(images(objects).await?.last().copied().unwrap_or(0).max(head))
+}
+
+async fn images(objects: &Objects) -> Result<Vec<u64>> {
+    numbers(objects, "tasks/image").await
+}
+
+async fn numbers(objects: &Objects, folder: &str) -> Result<Vec<u64>> {
+    let names = objects.list(folder, "list what there is").await?;
+    let number = |name: &String| name.rsplit('/').next()?.parse().ok();
+    Ok(names.iter().filter_map(number).collect())
+}
+
+async fn newest_image(objects: &Objects) -> Result<(State, u64)> {
+    const ACTION: &str = "read an image";
+    let head = imaged(objects).await?;
+    let mut damaged = None;
+    for index in images(objects).await?.into_iter().rev() {
+        let Some(bytes) = objects.get(&image_name(index), ACTION).await? else { continue };
+        let place = format!("{}/{}", objects.root.shown, image_name(index));
+        let state = image_file::open(&place, index, &bytes).and_then(|image| {
+            State::restore(image).map_err(|error| Error::Corrupt { place, reason: error.reason })
+        });
+        match state {
+            Ok(state) => return Ok((state, bytes.len() as u64)),
+            // The one before it may do, with the log since then, which is kept for that.
+            Err(error @ Error::Corrupt { .. }) => damaged = damaged.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match damaged {
+        Some(error) => Err(error),
+        None if head > 0 => Err(Error::unavailable(
+            super::objects::NAME,
+            ACTION,
+            format!("{}: there must be an image, and it is not listed yet", objects.root.shown),
+        )),
+        None => Ok((State::default(), 0)),
+    }
+}
+
+/// Applies all entries behind where the state is.
+async fn replay(objects: &Objects, state: &mut State) -> Result<()> {
+    let from = state.applied + 1;
+    let mut entries = stream::iter(from..)
+        .map(|index| async move { (index, objects.get(&name(index), "read the log").await) })
+        .buffered(WIDTH);
+    while let Some((index, bytes)) = entries.next().await {
+        let Some(bytes) = bytes? else { break };
+        let place = format!("{}/{}", objects.root.shown, name(index));
+        let entry = open(&place, index, &bytes)?;
+        state.replay(entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
+    }
+    Ok(())
+}
+
+/// The journal in a bucket.
+pub(super) struct BucketJournal {
+    pub objects: Objects,
+    pub owner: Owner,
+    /// Where requests run.
+    pub handle: Handle,
+    pub closing: watch::Receiver<bool>,
+    /// Whether nobody can have taken over yet.
+    pub fresh: Gate,
+    /// The name of an object that is there once somebody has taken over.
+    pub successor: String,
+    /// Bytes and entries of log since the last image.
+    pub since: (u64, u64),
+    pub every: u64,
+    /// How large the last image is.
+    pub image_bytes: Arc<AtomicU64>,
+    /// Whether an image is being written.
+    pub busy: Arc<AtomicBool>,
+}
+
+impl Journal for BucketJournal {
+    fn append(&mut self, index: u64, entry: &[u8]) -> Result<(), Fault> {
+        let sealed = Bytes::from(seal(&self.owner, index, entry));
+        failpoint::hit("object.append.before_put");
+        self.handle.block_on(async {
+            append(&self.objects, index, sealed, &self.closing).await?;
+            self.stand(index).await
+        })?;
+        failpoint::hit("object.append.after_put");
+        self.since.0 += entry.len() as u64;
+        self.since.1 += 1;
+        Ok(())
+    }
+
+    fn lacking(&self) -> Option<String> {
+        None
+    }
+
+    fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault> {
+        let due = self.every.max(self.image_bytes.load(Ordering::Relaxed));
+        let is_due = self.since.0 >= due || self.since.1 >= ENTRIES;
+        if !is_due || self.busy.swap(true, Ordering::AcqRel) {
+            return Ok(None);
+        }
+        self.since = (0, 0);
+        let (objects, handle) = (self.objects.clone(), self.handle.clone());
+        let (busy, size) = (Arc::clone(&self.busy), Arc::clone(&self.image_bytes));
+        Ok(Some(Box::new(move |image| {
+            let bytes = image.len() as u64;
+            // Without it the log goes on being kept, and the next image is tried in time.
+            if handle.block_on(keep_image(&objects, index, &image)).is_ok() {
+                size.store(bytes, Ordering::Relaxed);
+            }
+            busy.store(false, Ordering::Release);
+        })))
+    }
+}
+
+impl BucketJournal {
+    /// Makes sure that the entry is part of the log. A process that was stopped for long may have written where the log of
+    /// later owners has been thrown away, and so have been let.
+    async fn stand(&self, index: u64) -> Result<(), Fault> {
+        const ACTION: &str = "find out whether another process has taken over";
+        let mut closing = self.closing.clone();
+        while !(self.fresh)() {
+            match self.objects.get(&self.successor, ACTION).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => {
+                    let _ = self.objects.delete(&name(index), ACTION).await; // nobody reads it
+                    return Err(Fault::Lost("another process has taken the tasks over".into()));
+                }
+                Err(_) if *closing.borrow_and_update() => {
+                    return Err(Fault::Lost("the bucket did not answer".into()));
+                }
+                Err(_) => tokio::time::sleep(jittered(Duration::from_secs(1))).await,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tries until the entry is there, or somebody else's is.
+async fn append(
+    objects: &Objects,
+    index: u64,
+    sealed: Bytes,
+    closing: &watch::Receiver<bool>,
+) -> Result<(), Fault> {
+    const ACTION: &str = "append to the log";
+    let mut closing = closing.clone();
+    let given_up = async {
+        let _ = closing.wait_for(|closing| *closing).await; // gone is closed
+        tokio::time::sleep(FAREWELL).await;
+    };
+    let tries = async {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match objects.create(&name(index), sealed.clone(), ACTION).await {
+                Ok(true) => return Ok(()),
+                // It may be ours: one whose answer was lost, or that the client sent twice.
+                Ok(false) => match objects.get(&name(index), ACTION).await {
+                    Ok(Some(there)) if there == sealed => return Ok(()),
+                    Ok(Some(_)) => {
+                        return Err(Fault::Lost("another process has taken the tasks over".into()));
+                    }
+                    Ok(None) | Err(_) => {}
+                },
+                Err(_) => {}
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    };
+    tokio::select! {
+        done = tries => done,
+        () = given_up => Err(Fault::Lost("the bucket did not answer until the store was closed".into())),
+    }
+}
+
+/// Full jitter, so that those who were stopped together do not come back together.
+pub(super) fn jittered(most: Duration) -> Duration {
+    let roll = random().map_or(255, |bytes| bytes[0]);
+    most.mul_f64(f64::from(roll) / 255.0)
+}
+
+/// Keeps an image, says so, and deletes what it makes superfluous: two images stay, and the log since the older one.
+async fn keep_image(objects: &Objects, index: u64, image: &[u8]) -> Result<()> {
+    const ACTION: &str = "keep an image";
+    objects.create(&image_name(index), image_file::seal(index, image).into(), ACTION).await?;
+    let mut head = Out::default();
+    head.number(index);
+    objects.replace(HEAD, head.into_bytes().into(), ACTION).await?;
+    failpoint::hit("object.image.before_prune");
+    let images = images(objects).await?;
+    let [older_ones @ .., kept, _] = images.as_slice() else { return Ok(()) };
+    objects.delete_all(older_ones.iter().map(|index| image_name(*index)), ACTION).await?;
+    let entries = numbers(objects, "tasks/log").await?;
+    let old = entries.into_iter().filter(|index| index <= kept).map(name);
+    objects.delete_all(old, ACTION).await
+}
