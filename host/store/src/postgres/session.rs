@@ -1,0 +1,187 @@
+//! Sessions: who is alive, what each holds, and the calls about it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use omniq_model::{Kind, Retry, SessionId, State, Task, TaskError, TaskId, Token};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::fault::Result;
+use super::live::{CANCEL, Live, session};
+use super::plan::Plan;
+use super::sql::{Bound, Schema, count, millis, task_id};
+use super::tx::Tx;
+use crate::{Beat, Held, Moved, Session};
+
+/// Asks to keep a session alive, and what it holds.
+pub(super) fn heartbeat(schema: &Schema, now: Option<i64>, of: &Session) -> Bound {
+    const BEAT: &str = "select * from $S.heartbeat($1, $2, $3)";
+    schema.query(BEAT).bind(now).bind(session(of.id)).bind(millis(of.lease))
+}
+
+/// Reads the answer to [`heartbeat`].
+pub(super) fn read_beat(rows: &[PgRow], held: Held) -> Result<Beat> {
+    if rows.is_empty() {
+        return Ok(Beat::Dead);
+    }
+    let mut holds = Held::default();
+    let mut cancel = Vec::new();
+    for row in rows {
+        let Some(id) = row.try_get::<Option<sqlx::types::Uuid>, _>(0)? else { continue };
+        let token = token(row.try_get(1)?, row.try_get(2)?);
+        holds.toggle(task_id(id), token, true);
+        if row.try_get::<i16, _>(3)? & CANCEL != 0 {
+            cancel.push((task_id(id), token));
+        }
+    }
+    Ok(Beat::Alive { matches: holds == held, cancel })
+}
+
+/// Asks for the running tasks of a session that somebody wants stopped.
+pub(super) fn cancels(schema: &Schema, of: SessionId) -> Bound {
+    const CANCELS: &str = "
+        select id, fence, nonce from $S.lease where session = $1 and flags & 4 <> 0 order by seq";
+    schema.query(CANCELS).bind(session(of))
+}
+
+/// Reads the answer to [`cancels`].
+pub(super) fn read_cancels(rows: &[PgRow]) -> Result<Vec<(TaskId, Token)>> {
+    rows.iter()
+        .map(|row| Ok((task_id(row.try_get(0)?), token(row.try_get(1)?, row.try_get(2)?))))
+        .collect()
+}
+
+fn token(fence: i64, nonce: Option<i64>) -> Token {
+    Token { fence: fence.cast_unsigned(), nonce: nonce.unwrap_or_default().cast_unsigned() }
+}
+
+impl Tx<'_> {
+    /// See [`TaskStore::open_session`](crate::TaskStore::open_session).
+    pub(super) async fn open_session(
+        &mut self,
+        id: SessionId,
+        name: &str,
+        lease: Duration,
+    ) -> Result<Session> {
+        const OPEN: &str = "
+            insert into $S.session(id, name, lease, expires) values($1, $2, $3, $4)
+            on conflict (id) do update set lease = excluded.lease, expires = excluded.expires
+             where session.expires >= $5";
+        self.query(OPEN)
+            .bind(session(id))
+            .bind(name.replace('\0', "\u{fffd}")) // text has no such character
+            .bind(millis(lease))
+            .bind((self.now + lease).as_millis())
+            .bind(self.now.as_millis())
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(Session { id, lease })
+    }
+
+    /// See [`TaskStore::close_session`](crate::TaskStore::close_session).
+    pub(super) async fn close_session(&mut self, id: SessionId) -> Result<Vec<Moved>> {
+        const CLOSE: &str = "delete from $S.session where id = $1";
+        self.query(CLOSE).bind(session(id)).execute(&mut *self.conn).await?;
+        self.reconcile(id, &[]).await
+    }
+
+    /// See [`TaskStore::reconcile`](crate::TaskStore::reconcile).
+    pub(super) async fn reconcile(
+        &mut self,
+        id: SessionId,
+        held: &[(TaskId, Token)],
+    ) -> Result<Vec<Moved>> {
+        const HOLDS: &str = "select id, fence, nonce from $S.lease where session = $1";
+        let known: HashSet<_> = held.iter().copied().collect();
+        let rows = self.query(HOLDS).bind(session(id)).fetch_all(&mut *self.conn).await?;
+        let mut lost = read_cancels(&rows)?;
+        lost.retain(|lease| !known.contains(lease));
+        let lost: Vec<TaskId> = lost.into_iter().map(|(id, _)| id).collect();
+        let mut plan = Plan::default();
+        let mut moved = Vec::new();
+        for mut task in self.hold(&lost).await? {
+            let is_known = task.token().is_some_and(|token| known.contains(&(task.id, token)));
+            if task.session != Some(session(id)) || is_known {
+                continue;
+            }
+            task.give_attempt_back();
+            task.nonce = None;
+            self.put_back(&mut plan, &mut task, self.now).await?;
+            moved.push(task.moved(self.lane_name(task.lane).await?, State::Running));
+        }
+        plan.write(self).await?;
+        Ok(moved)
+    }
+
+    /// See [`TaskStore::reclaim`](crate::TaskStore::reclaim).
+    pub(super) async fn reclaim(&mut self, max: usize) -> Result<Vec<Moved>> {
+        // Hops from holder to holder over the index, so that it costs the sessions, not what they hold. In every pass, also
+        // of sessions that were found dead before: a claim may have been committed after that look.
+        const DEAD: &str = "
+            with recursive holder(id) as (
+                (select l.session from $S.lease l where l.session is not null order by l.session limit 1)
+                 union all
+                select (select l.session from $S.lease l where l.session > holder.id order by l.session limit 1)
+                  from holder where holder.id is not null)
+            select h.id from holder h left join $S.session s on s.id = h.id
+             where h.id is not null and (s.id is null or s.expires < $1)";
+        const LOST: &str = "select id from $S.lease where session = any($1) order by seq limit $2";
+        let now = self.now.as_millis();
+        let rows = self.query(DEAD).bind(now).fetch_all(&mut *self.conn).await?;
+        let dead: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let mut moved = Vec::new();
+        if !dead.is_empty() {
+            let query = self.query(LOST).bind(dead.clone()).bind(count(max));
+            let rows = query.fetch_all(&mut *self.conn).await?;
+            let lost: Vec<TaskId> = rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
+            let mut lost = self.hold(&lost).await?;
+            lost.retain(|task| task.session.is_some_and(|of| dead.contains(&of)));
+            let mut plan = Plan::default();
+            for task in lost {
+                let budget = self.crash_budget(task.id).await?;
+                moved.push(self.crash(&mut plan, task, budget).await?);
+            }
+            plan.write(self).await?;
+        }
+        self.tidy_sessions().await?;
+        Ok(moved)
+    }
+
+    /// How often a worker may die under a task; of one that cannot be read, as often as usual.
+    async fn crash_budget(&mut self, id: TaskId) -> Result<u32> {
+        const BODY: &str = "select body from $S.task where id = $1";
+        let row = self.query(BODY).bind(super::sql::uuid(id)).fetch_optional(&mut *self.conn).await?;
+        let bytes: Vec<u8> = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        Ok(Task::decode(&bytes).map_or(Retry::default().crashes, |task| task.retry.crashes))
+    }
+
+    /// A task's worker died.
+    async fn crash(&mut self, plan: &mut Plan, mut task: Live, budget: u32) -> Result<Moved> {
+        task.crashes = task.crashes.saturating_add(1);
+        task.give_attempt_back();
+        task.nonce = None;
+        if i64::from(task.crashes) > i64::from(budget) && !task.has(CANCEL) {
+            let error = crashed(task.crashes);
+            plan.end_without(self, task.clone(), State::Failed, error).await?;
+            task.state = State::Failed;
+        } else {
+            self.put_back(plan, &mut task, self.now).await?;
+        }
+        Ok(task.moved(self.lane_name(task.lane).await?, State::Running))
+    }
+
+    /// Forgets sessions whose lease is over and that hold nothing.
+    async fn tidy_sessions(&mut self) -> Result<()> {
+        const TIDY: &str = "
+            delete from $S.session s where s.expires < $1
+               and not exists (select 1 from $S.lease l where l.session = s.id)";
+        self.query(TIDY).bind(self.now.as_millis()).execute(&mut *self.conn).await?;
+        Ok(())
+    }
+}
+
+fn crashed(crashes: i32) -> TaskError {
+    let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
+    TaskError::new(Kind::Crashed, format!("its worker died under it {times}"))
+}
