@@ -31,24 +31,38 @@ struct Found {
 }
 
 impl Found {
-    async fn ask(link: &Link) -> Result<Self> {
-        let mut info = HashMap::new();
-        for section in ["server", "memory", "persistence", "replication"] {
-            let text = reply::bytes(link.query(redis::cmd("INFO").arg(section)).await?)?;
+    /// Asks the server; of a cluster, every node that takes something in.
+    async fn ask(link: &Link) -> Result<Vec<Self>> {
+        let settings = link.query_all(redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+        let fsync = settings.ok().and_then(weakest);
+        let mut all = Vec::new();
+        for text in link.query_all(&redis::cmd("INFO")).await? {
+            let text = reply::bytes(text)?;
+            let mut info = HashMap::new();
             for line in String::from_utf8_lossy(&text).lines() {
                 if let Some((name, value)) = line.split_once(':') {
                     info.insert(name.to_owned(), value.trim().to_owned());
                 }
             }
+            all.push(Self { info, fsync: fsync.clone() });
         }
-        let asked = link.query(redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
-        let fsync = asked.ok().and_then(second);
-        Ok(Self { info, fsync })
+        Ok(all)
     }
 
     fn get(&self, name: &str) -> &str {
         self.info.get(name).map_or("", String::as_str)
     }
+}
+
+/// How the log is synced by the node that does so most seldom; `None`: one of them does not tell.
+fn weakest(settings: Vec<Value>) -> Option<String> {
+    let rank = |fsync: &String| match fsync.as_str() {
+        "always" => 2,
+        "everysec" => 1,
+        _ => 0,
+    };
+    let all = settings.into_iter().map(second).collect::<Option<Vec<String>>>()?;
+    all.into_iter().min_by_key(rank)
 }
 
 /// The value of an answer that is a name and a value.
@@ -64,13 +78,19 @@ fn second(value: Value) -> Option<String> {
 /// Checks the server against what was asked for.
 pub(super) async fn check(link: &Link, config: &Config) -> crate::Result<Checked> {
     let place = config.place();
-    let found = Found::ask(link).await.map_err(|fault| match fault {
+    let nodes = Found::ask(link).await.map_err(|fault| match fault {
         Fault::Config(reason) => Error::Config(format!(
             "`{place}` does not let us in: {reason}; check user and password, and that the user may run scripts, INFO and PUBLISH"
         )),
         other => other.into_error(place, "look at how it is set up"),
     })?;
-    judge(&found, config.durability).map_err(|reason| Error::Config(format!("`{place}` {reason}")))
+    let mut checked = None;
+    for found in &nodes {
+        let one = judge(found, config.durability)
+            .map_err(|reason| Error::Config(format!("`{place}` {reason}")))?;
+        checked.get_or_insert(one);
+    }
+    checked.ok_or_else(|| Error::Config(format!("`{place}` is a cluster without a node")))
 }
 
 fn judge(found: &Found, wanted: Durability) -> std::result::Result<Checked, String> {

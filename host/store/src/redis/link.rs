@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -30,6 +31,19 @@ impl Connection {
             Self::Cluster(connection) => connection.req_packed_command(command).await?,
         };
         value.extract_error()
+    }
+
+    /// Asks every node that takes something in; of one server, that.
+    async fn query_all(&mut self, command: &Cmd) -> RedisResult<Vec<Value>> {
+        const PRIMARIES: RoutingInfo =
+            RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let Self::Cluster(connection) = self else {
+            return Ok(vec![self.query(command).await?]);
+        };
+        match connection.route_command(command.clone(), PRIMARIES).await?.extract_error()? {
+            Value::Map(nodes) => Ok(nodes.into_iter().map(|(_, answer)| answer).collect()),
+            answer => Ok(vec![answer]),
+        }
     }
 }
 
@@ -111,6 +125,16 @@ impl Link {
     /// Runs a command.
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value> {
         self.send(command).await.map_err(|(_, fault)| fault)
+    }
+
+    /// Runs a command on the server, or on every node of a cluster that takes something in.
+    pub(super) async fn query_all(&self, command: &Cmd) -> Result<Vec<Value>> {
+        let deadline = self.deadline();
+        let (mut connection, _) = self.connection(deadline).await?;
+        match timeout_at(deadline, connection.query_all(command)).await {
+            Ok(answers) => Ok(answers?),
+            Err(_) => Err(Fault::Lost(format!("no answer within {:?}", self.config.timeout))),
+        }
     }
 
     /// Sends a command; again while the server says that it has done nothing and will soon be able to.

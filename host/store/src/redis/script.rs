@@ -64,6 +64,7 @@ scripts! {
     GET = "get" [];
     ENDED = "ended" [];
     SCAN = "scan" [];
+    NOW = "now" [];
 }
 
 /// A script that stands for itself: results and modules.

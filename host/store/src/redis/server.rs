@@ -82,21 +82,10 @@ impl Store {
         }
     }
 
-    /// The time, by the clock that decides.
+    /// The time, by the clock that decides. It never goes back: what scripts have seen counts.
     pub(super) async fn now(&self) -> Result<Timestamp> {
-        if let Some(clock) = &self.config.clock {
-            return Ok(clock.now());
-        }
-        let [seconds, micros] = reply::parts(self.link.query(&redis::cmd("TIME")).await?)?;
-        let mut millis = reply::int(&seconds)? * 1000 + reply::int(&micros)? / 1000;
-        // It never goes back: what scripts have seen counts.
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys[0].as_slice()).arg("now");
-        let seen = self.link.query(&command).await?;
-        if seen != Value::Nil {
-            millis = millis.max(reply::int(&seen)?);
-        }
-        Ok(Timestamp::from_millis(millis))
+        let now = reply::int(&self.look(&script::NOW, &[]).await?)?;
+        Ok(Timestamp::from_millis(now))
     }
 }
 
