@@ -9,6 +9,7 @@ mod bucket;
 mod cloud;
 mod config;
 pub mod events;
+mod floor;
 mod folder;
 mod frame;
 mod guest;
@@ -28,6 +29,7 @@ mod tasks;
 
 pub use config::{Root, open};
 pub use events::ObjectEvents;
+pub use floor::Floor;
 pub use modules::ObjectModules;
 pub(crate) use objects::open as reach;
 pub use results::ObjectResults;
