@@ -1,0 +1,296 @@
+//! A bucket that fails: it answers 503, does what it was asked and says that it did not, lists what was there before, or
+//! does not answer one of several processes for a while.
+
+#![cfg(feature = "object")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "place/bucket.rs"]
+#[expect(dead_code, reason = "only the settings are used here")]
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use omniq_conformance::{Factory, Place, Stores, Stress, stress};
+use omniq_model::{
+    Digest, Lane, ModuleRef, Payload, SessionId, State, Task, TaskId, TaskResult, Timestamp,
+};
+use omniq_store::object::{Config, ObjectTasks};
+use omniq_store::{End, Enqueued, Filter, How, ManualClock, Result, TaskStore, Want, WorkerInfo};
+
+type Said<T> = object_store::Result<T>;
+
+/// What one process sees of a bucket.
+struct Disturbed {
+    bucket: Arc<InMemory>,
+    /// Of a thousand requests, so many fail before anything is done, and of a thousand writes as many afterwards.
+    faults: AtomicU64,
+    /// Random, by SplitMix64.
+    roll: AtomicU64,
+    /// Nothing arrives as long as it is set: requests wait.
+    cut: tokio::sync::watch::Sender<bool>,
+    /// Lists show what was there when the folder was listed before.
+    stale: AtomicBool,
+    lists: Arc<Mutex<HashMap<String, Vec<ObjectMeta>>>>,
+}
+
+impl Disturbed {
+    fn new(bucket: &Arc<InMemory>, faults: u64, stale: bool) -> Arc<Self> {
+        Arc::new(Self {
+            bucket: Arc::clone(bucket),
+            faults: AtomicU64::new(faults),
+            roll: AtomicU64::new(1),
+            cut: tokio::sync::watch::Sender::new(false),
+            stale: AtomicBool::new(stale),
+            lists: Arc::default(),
+        })
+    }
+
+    fn fails(&self) -> bool {
+        let seed = self.roll.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 33) % 1000 < self.faults.load(Ordering::Relaxed)
+    }
+
+    async fn pass(&self) -> Said<()> {
+        let mut cut = self.cut.subscribe();
+        let _ = cut.wait_for(|cut| !*cut).await;
+        if self.fails() { Err(unavailable()) } else { Ok(()) }
+    }
+}
+
+fn unavailable() -> object_store::Error {
+    object_store::Error::Generic { store: "test", source: "503 Slow Down".into() }
+}
+
+impl fmt::Debug for Disturbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Disturbed")
+    }
+}
+
+impl fmt::Display for Disturbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Disturbed")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Disturbed {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Said<PutResult> {
+        self.pass().await?;
+        let done = self.bucket.put_opts(location, payload, options).await?;
+        // It was done, and nobody is told.
+        if self.fails() { Err(unavailable()) } else { Ok(done) }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Said<Box<dyn MultipartUpload>> {
+        self.bucket.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Said<GetResult> {
+        self.pass().await?;
+        self.bucket.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Said<Vec<Bytes>> {
+        self.pass().await?;
+        self.bucket.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Said<Path>>,
+    ) -> BoxStream<'static, Said<Path>> {
+        self.bucket.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Said<ObjectMeta>> {
+        let folder = prefix.map(ToString::to_string).unwrap_or_default();
+        let (bucket, prefix) = (Arc::clone(&self.bucket), prefix.cloned());
+        let (lists, stale) = (Arc::clone(&self.lists), self.stale.load(Ordering::Relaxed));
+        let fails = self.fails();
+        let mut cut = self.cut.subscribe();
+        let listed = async move {
+            let _ = cut.wait_for(|cut| !*cut).await;
+            if fails {
+                return Err(unavailable());
+            }
+            let now: Vec<ObjectMeta> = bucket.list(prefix.as_ref()).try_collect().await?;
+            let before = lists.lock().unwrap().insert(folder, now.clone());
+            let shown = if stale { before.unwrap_or_default() } else { now };
+            Ok(stream::iter(shown.into_iter().map(Ok)))
+        };
+        stream::once(listed).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Said<ListResult> {
+        self.pass().await?;
+        self.bucket.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Said<()> {
+        self.bucket.copy_opts(from, to, options).await
+    }
+}
+
+/// Makes disturbed buckets, whose tasks are all the suite is given.
+#[derive(Debug)]
+struct Disturbances;
+
+#[async_trait]
+impl Factory for Disturbances {
+    fn name(&self) -> &'static str {
+        "object"
+    }
+
+    async fn place(&self, clock: ManualClock) -> Arc<dyn Place> {
+        Arc::new(DisturbedPlace(Disturbed::new(&Arc::default(), 30, true), clock))
+    }
+}
+
+#[derive(Debug)]
+struct DisturbedPlace(Arc<Disturbed>, ManualClock);
+
+#[async_trait]
+impl Place for DisturbedPlace {
+    async fn open(&self) -> Stores {
+        let tasks = loop {
+            let config = place::config(Arc::clone(&self.0) as _, &self.1);
+            match ObjectTasks::open(config).await {
+                Ok(tasks) => break tasks,
+                Err(error) => assert!(error.kind().is_passing(), "{error:?}"),
+            }
+        };
+        Stores { tasks: Arc::new(tasks), results: None, events: None, modules: None }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bucket_that_fails_lies_and_lists_what_was_keeps_its_promises() {
+    let run = Stress { seed: 3, clients: 8, steps: 150, faults: 50 };
+    stress(&Disturbances, run).await.assert_clean();
+}
+
+fn task(number: u64) -> Task {
+    let module = ModuleRef {
+        digest: Digest::from_sha256([7; 32]),
+        name: "m".parse().unwrap(),
+        version: "1".parse().unwrap(),
+        unknown: Default::default(),
+    };
+    Task::new(TaskId::derived(&[&number.to_be_bytes()]), module, "f", Payload::cbor([0xa0]))
+}
+
+/// Asks again until somebody answers.
+async fn again<T>(mut call: impl AsyncFnMut() -> Result<T>) -> T {
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(error.kind().is_passing(), "{error:?}"),
+        }
+    }
+}
+
+/// Enqueues its own tasks and lives what it gets until all have ended; says which enqueues were acknowledged.
+async fn work(store: ObjectTasks, number: u64, each: u64) -> BTreeSet<TaskId> {
+    let mut acknowledged = BTreeSet::new();
+    let lease = Duration::from_secs(3600);
+    let open = async || {
+        store.open_session(SessionId::new(number + 1), &WorkerInfo::default(), lease).await
+    };
+    let session = again(open).await;
+    let mut nonce = number << 32;
+    let mut live = async || {
+        nonce += 1;
+        let wants = [Want::new(Lane::default(), 5, nonce)];
+        // A claim whose answer was lost is put back: this session holds nothing between two of these.
+        again(async || store.reconcile(&session, &[]).await).await;
+        let leases = again(async || store.claim(&session, &wants).await).await;
+        let how = || How::Succeeded(TaskResult::success(Payload::cbor([7])));
+        let end = |lease: &omniq_store::Lease| End { id: lease.id, token: lease.token, how: how() };
+        let ends: Vec<End> = leases.iter().map(end).collect();
+        again(async || store.finish(&session, ends.clone()).await).await;
+    };
+    for own in number * each..(number + 1) * each {
+        let answers = again(async || store.enqueue(vec![task(own)]).await).await;
+        assert!(matches!(answers[..], [Enqueued::Created | Enqueued::Duplicate { .. }]));
+        acknowledged.insert(task(own).id);
+        live().await;
+    }
+    while !again(async || store.is_idle().await).await {
+        live().await;
+    }
+    acknowledged
+}
+
+/// Two processes share a bucket that fails; each in turn is cut off for longer than a lease, so that the other takes over
+/// while the first believes to be the owner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_owner_that_was_cut_off_changes_nothing_when_it_comes_back() {
+    const EACH: u64 = 15;
+    let bucket = Arc::new(InMemory::new());
+    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+    let links = [0, 1].map(|_| Disturbed::new(&bucket, 10, false));
+    let open = async |number: usize| {
+        let link = Arc::clone(&links[number]) as _;
+        let patience = Duration::from_secs(4);
+        let config = Config { patience, ..place::config(link, &clock) };
+        again(async || ObjectTasks::open(config.clone()).await).await
+    };
+    let first = work(open(0).await, 0, EACH);
+    let second = work(open(1).await, 1, EACH);
+    let mut turns = 0;
+    let mut acknowledged = BTreeSet::new();
+    let cuts = async {
+        loop {
+            for link in &links {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                link.cut.send_replace(true);
+                tokio::time::sleep(Duration::from_millis(2600)).await;
+                link.cut.send_replace(false);
+                turns += 1;
+            }
+        }
+    };
+    let done = async {
+        let (first, mut second) = futures_util::future::join(first, second).await;
+        acknowledged.extend(first);
+        acknowledged.append(&mut second);
+    };
+    tokio::select! {
+        () = cuts => {}
+        () = done => {}
+        () = tokio::time::sleep(Duration::from_secs(100)) => panic!("it does not get on"),
+    }
+    let store = ObjectTasks::open(place::config(bucket, &clock)).await.unwrap();
+    let counts = store.count(&Filter::default()).await.unwrap();
+    assert!(turns > 1, "nobody was cut off");
+    println!("{turns} cuts, {} acknowledged, {counts:?}", acknowledged.len());
+    assert_eq!(acknowledged.len() as u64, 2 * EACH);
+    assert_eq!(counts, BTreeMap::from([(State::Succeeded, 2 * EACH)]));
+}
