@@ -141,11 +141,11 @@ impl Config {
             reader.problem("retry.delay", text);
         }
         if let Some(url) = self.objects.url.as_ref()
-            && !matches!(url.kind(), Some(StorageKind::File | StorageKind::Memory))
+            && url.kind().is_none()
         {
             let name = reader.origin("objects.url").name(table::known("objects.url"));
             let text = format!(
-                "{name} cannot be `{url}`; write `file:///path`, `s3://bucket`, `az://…`, `gs://…` or `memory://`"
+                "{name} cannot be `{url}`; write `file:///path`, `s3://bucket`, `az://…`, `gs://…`, `memory://`, or where tasks may live"
             );
             reader.problem("objects.url", text);
         }
