@@ -14,6 +14,7 @@ mod connect;
 mod engine;
 mod entry;
 mod fault;
+mod floor;
 mod follow;
 mod image;
 mod modules;
@@ -25,6 +26,7 @@ mod values;
 mod watch;
 
 pub use config::{Config, Login};
+pub use floor::Floor;
 pub use modules::NatsModules;
 pub use results::NatsResults;
 pub use tasks::NatsTasks;
