@@ -167,3 +167,59 @@ async fn values_of_many_tasks_are_listed_page_by_page() {
     let listed = futures_util::StreamExt::count(root.objects.list(Some(&many))).await;
     assert_eq!(listed, 1200, "more than a page of 1000");
 }
+
+/// Stands before a server: answers so many requests with 503 and passes the others on.
+fn refusing(server: std::net::SocketAddr, requests: usize) -> std::net::SocketAddr {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut left = requests;
+    let serve = move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            if left > 0 {
+                left -= 1;
+                // What the client sends meanwhile is read, or it would see a cut and not the answer.
+                let _ = client.read(&mut [0; 64 << 10]);
+                let _ = client.write_all(
+                    b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                );
+                let _ = client.shutdown(Shutdown::Write);
+                let _ = std::io::copy(&mut client, &mut std::io::sink());
+                continue;
+            }
+            let server = TcpStream::connect(server).unwrap();
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                (server.try_clone().unwrap(), client),
+            ] {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    };
+    std::thread::spawn(serve);
+    addr
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_is_asked_again_and_then_given_up() {
+    let server = omniq_services::s3();
+    for (requests, fine) in [(3, true), (usize::MAX, false)] {
+        let addr = refusing(server.address(), requests);
+        let through = server.url().replace(&server.address().to_string(), &addr.to_string());
+        let store = results(bucket(&place::bucket_url(&through)));
+        match store.put(vec![staged(1)]).await {
+            Ok(()) => assert!(fine),
+            Err(error) => {
+                assert!(!fine, "{error}");
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            }
+        }
+        let there = if fine { Some(Some(staged(1).value)) } else { None };
+        assert_eq!(store.get(&[staged(1).key]).await.ok().and_then(|mut got| got.pop()), there);
+    }
+}
