@@ -6,7 +6,7 @@
 //! Good at: speed over the network, since a message carries a whole batch; wake-ups, which the server pushes; a cluster
 //! that survives the loss of servers. Bad at: memory, as each process holds a record of every task, about one kilobyte
 //! each; start-up, which reads an image of them all. Limits: memory; one stream, so one server leads. Servers from 2.10 on.
-//! `docs/nats.md` says what is where and how durable it is, decision 8 why it is so.
+//! `docs/nats.md` says what is where and how durable it is, decision 7 why it is so.
 
 mod admin;
 mod config;
