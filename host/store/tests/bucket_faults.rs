@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "place/bucket.rs"]
-#[expect(dead_code, reason = "only the settings are used here")]
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -4,4 +4,4 @@
 #[path = "place/bucket.rs"]
 mod place;
 
-omniq_conformance::suite!(place::Buckets);
+omniq_conformance::suite!(place::Buckets::Memory);

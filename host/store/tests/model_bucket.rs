@@ -6,5 +6,5 @@ mod place;
 
 #[test]
 fn a_bucket_answers_as_the_state_machine_does() {
-    omniq_conformance::check_model(&place::Buckets, 32, 60, "tests/model_bucket.seeds");
+    omniq_conformance::check_model(&place::Buckets::Memory, 32, 60, "tests/model_bucket.seeds");
 }

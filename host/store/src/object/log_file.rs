@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::log::Fault;
@@ -88,6 +88,10 @@ impl LogFile {
         bytes.extend_from_slice(&check(length, index).to_le_bytes());
         bytes.extend_from_slice(&hash(index, entry));
         bytes.extend_from_slice(entry);
+        if self.file.metadata().is_ok_and(|data| data.nlink() == 0) {
+            let place = self.path.display();
+            return Err(Fault::Lost(format!("`{place}` was deleted while it was open")));
+        }
         failpoint::hit("file.append.before_write");
         if let Err(error) = self.file.write_all_at(&bytes, self.end) {
             return Err(self.undo(&error));

@@ -1,4 +1,5 @@
-//! A place in a bucket: the log of tasks as objects, in this process's memory, behind a layer that a test disturbs.
+//! A place in a bucket: the log of tasks as objects, in this process's memory or on a server.
+#![allow(dead_code, reason = "each test uses another part")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,13 @@ use omniq_conformance::{Factory, Place, Stores};
 use omniq_store::ManualClock;
 use omniq_store::object::{Config, ObjectEvents, ObjectModules, ObjectResults, ObjectTasks, Root};
 
-/// How a bucket's settings are in tests: nobody waits longer than needed.
+/// How a bucket in memory is opened in tests.
 pub fn config(objects: Arc<dyn ObjectStore>, clock: &ManualClock) -> Config {
-    let root = Root::of(objects, Path::from("a/b"), "memory");
+    settings(Root::of(objects, Path::from("a/b"), "memory"), clock)
+}
+
+/// How buckets are opened in tests: nobody waits longer than needed.
+pub fn settings(root: Root, clock: &ManualClock) -> Config {
     Config {
         clock: Arc::new(clock.clone()),
         image_every: 4096,
@@ -25,7 +30,13 @@ pub fn config(objects: Arc<dyn ObjectStore>, clock: &ManualClock) -> Config {
 
 /// Makes places in buckets of their own.
 #[derive(Debug)]
-pub struct Buckets;
+pub enum Buckets {
+    /// In this process's memory.
+    Memory,
+    /// Folders of a bucket of this process's S3 server.
+    #[cfg(feature = "cloud")]
+    Server,
+}
 
 #[async_trait]
 impl Factory for Buckets {
@@ -34,21 +45,36 @@ impl Factory for Buckets {
     }
 
     async fn place(&self, clock: ManualClock) -> Arc<dyn Place> {
-        Arc::new(BucketPlace { objects: Arc::new(InMemory::new()), clock })
+        let root = match self {
+            Self::Memory => Root::of(Arc::new(InMemory::new()), Path::from("a/b"), "memory"),
+            #[cfg(feature = "cloud")]
+            Self::Server => server(),
+        };
+        Arc::new(BucketPlace { root, clock })
     }
+}
+
+/// A folder that nobody else has in a bucket of this process's S3 server.
+#[cfg(feature = "cloud")]
+pub fn server() -> Root {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let folder = NEXT.fetch_add(1, Ordering::Relaxed);
+    let url = omniq_services::s3().url().replacen('?', &format!("/tasks-{folder}?"), 1);
+    omniq_store::object::open(&url, &omniq_store::Options::default()).expect("the URL is right")
 }
 
 #[derive(Debug)]
 struct BucketPlace {
-    objects: Arc<dyn ObjectStore>,
+    root: Root,
     clock: ManualClock,
 }
 
 #[async_trait]
 impl Place for BucketPlace {
     async fn open(&self) -> Stores {
-        let config = config(Arc::clone(&self.objects), &self.clock);
-        let root = config.root.clone();
+        let root = self.root.clone();
+        let config = settings(root.clone(), &self.clock);
         let clock = Arc::new(self.clock.clone());
         Stores {
             tasks: Arc::new(ObjectTasks::open(config).await.expect("tasks open")),
