@@ -52,6 +52,17 @@ impl Sessions {
         self.by_expiry.insert((expires, id));
     }
 
+    fn spare(&mut self, before: Timestamp, leapt: Duration) {
+        let living = self.by_expiry.split_off(&(before, SessionId::new(0)));
+        for (expires, id) in living {
+            let expires = expires + leapt;
+            self.by_expiry.insert((expires, id));
+            if let Some(session) = self.all.get_mut(&id) {
+                session.expires = expires;
+            }
+        }
+    }
+
     fn close(&mut self, id: SessionId) {
         if let Some(session) = self.all.remove(&id) {
             self.by_expiry.remove(&(session.expires, id));
@@ -136,6 +147,12 @@ impl Core {
     pub fn open_session(&mut self, now: Timestamp, id: SessionId, lease: Duration) -> Session {
         self.sessions.open(id, now, lease);
         Session { id, lease }
+    }
+
+    /// The clock has leapt to `now`: sessions that lived before live on as if that time had not been. See
+    /// [`Clock::leapt`](crate::Clock::leapt).
+    pub fn spare(&mut self, now: Timestamp, leapt: Duration) {
+        self.sessions.spare(now - leapt, leapt);
     }
 
     /// See [`TaskStore::close_session`](crate::TaskStore::close_session).

@@ -21,32 +21,47 @@ pub struct MemoryTasks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    core: Mutex<Core>,
+    core: Mutex<Timed>,
     clock: Arc<dyn Clock>,
     work: watch::Sender<u64>,
     ends: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Timed {
+    core: Core,
+    /// Leaps of the clock that the sessions were spared.
+    leapt: Duration,
 }
 
 impl MemoryTasks {
     /// An empty store whose time is that of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (work, ends) = (watch::Sender::default(), watch::Sender::default());
-        Self(Arc::new(Inner { core: Mutex::default(), clock, work, ends }))
+        let core = Mutex::new(Timed { core: Core::new(), leapt: clock.leapt() });
+        Self(Arc::new(Inner { core, clock, work, ends }))
     }
 
     /// Looks at the state machine, at the present instant.
     fn read<T>(&self, look: impl FnOnce(&Core, Timestamp) -> T) -> Result<T> {
-        let core = lock(&self.0.core)?;
-        Ok(look(&core, self.0.clock.now()))
+        let timed = lock(&self.0.core)?;
+        Ok(look(&timed.core, self.0.clock.now()))
     }
 
     /// Changes the state machine, at the present instant, and wakes those whom the change may interest.
     fn write<T>(&self, change: impl FnOnce(&mut Core, Timestamp) -> T) -> Result<T> {
-        let mut core = lock(&self.0.core)?;
+        let mut timed = lock(&self.0.core)?;
+        let Timed { core, leapt } = &mut *timed;
         // The clock is read under the lock, so that the state machine never sees time go back.
-        let answer = change(&mut core, self.0.clock.now());
+        let now = self.0.clock.now();
+        let leaps = self.0.clock.leapt();
+        if leaps > *leapt {
+            core.spare(now, leaps - *leapt);
+            *leapt = leaps;
+        }
+        let answer = change(core, now);
         let changed = core.take_changed();
-        drop(core);
+        drop(timed);
         for (changed, counter) in [(changed.work, &self.0.work), (changed.ends, &self.0.ends)] {
             if changed {
                 counter.send_modify(|count| *count += 1);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use omniq_model::{Kind, Retry, SessionId, State, Task, TaskError, TaskId, Token};
+use omniq_model::{Kind, Retry, SessionId, State, Task, TaskError, TaskId, Timestamp, Token};
 use sqlx::{Row, SqliteConnection};
 
 use super::enqueue::millis;
@@ -34,6 +34,19 @@ impl Tx<'_> {
             .execute(&mut *self.conn)
             .await?;
         Ok(Session { id, lease })
+    }
+
+    /// The clock has leapt so far: sessions that lived before have their whole lease from now on. Other processes notice
+    /// the same leap, and doing it twice does no harm.
+    pub(super) async fn spare(&mut self, leapt: Duration) -> Result<()> {
+        const SPARE: &str = "
+            update omniq_session set expires = ?2 + lease where expires >= ?1 and expires < ?2 + lease";
+        sqlx::query(SPARE)
+            .bind((self.now - leapt).as_millis())
+            .bind(self.now.as_millis())
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
     }
 
     /// See [`TaskStore::close_session`](crate::TaskStore::close_session).
@@ -162,6 +175,15 @@ impl Tx<'_> {
         sqlx::query(TIDY).bind(self.now.as_millis()).execute(&mut *self.conn).await?;
         Ok(())
     }
+}
+
+/// The latest instant that a process has seen in this file: when a session was last kept alive, or a task ended.
+pub(super) async fn seen(conn: &mut SqliteConnection) -> Result<Option<Timestamp>> {
+    const SEEN: &str = "
+        select max(at) from (select max(expires - lease) as at from omniq_session
+                              union all select max(finished) from omniq_done)";
+    let seen: Option<i64> = sqlx::query_scalar(SEEN).fetch_one(conn).await?;
+    Ok(seen.map(Timestamp::from_millis))
 }
 
 /// See [`TaskStore::cancels`](crate::TaskStore::cancels); a read.

@@ -19,6 +19,7 @@ use super::fault::{Fault, Result};
 use super::migrate::Layout;
 use super::names::Names;
 use super::pack::Pack;
+use super::session;
 use super::space::{self, Identity};
 use super::stir::Stir;
 use super::tx::{self, Tx};
@@ -43,6 +44,9 @@ pub(super) struct Writer {
     folder: PathBuf,
     /// `None` until it is open.
     identity: Option<Identity>,
+    /// Whether there are sessions in the file, and leaps of the clock that they were spared.
+    has_sessions: bool,
+    leapt: Duration,
 }
 
 /// Starts a writer in a thread of its own; returns once the file is open and up to date.
@@ -110,6 +114,8 @@ impl Writer {
             stir: Stir::new(),
             folder,
             identity: None,
+            has_sessions: layout.kind == super::migrate::TASKS.kind,
+            leapt: config.clock.leapt(),
         };
         writer.begin().await.map_err(fail)?;
         let migrated = layout.migrate(&mut writer.conn, &config.path).await;
@@ -119,6 +125,12 @@ impl Writer {
         ended.map_err(|error| fail(error.into()))?;
         writer.version = writer.read_version().await.map_err(fail)?;
         writer.identity = Identity::of(&config.path);
+        // A clock that was set back since then must not take those for dead who have not noticed.
+        if writer.has_sessions
+            && let Some(seen) = session::seen(&mut writer.conn).await.map_err(fail)?
+        {
+            config.clock.at_least(seen);
+        }
         writer.stir.watch(&config.path);
         Ok(writer)
     }
@@ -208,8 +220,14 @@ impl Writer {
     async fn commit(&mut self, commands: &[&Command]) -> Result<Vec<Answer>> {
         self.begin().await?;
         let now = self.config.clock.now();
+        let leaps = self.config.clock.leapt();
         let mut tx = Tx::new(&mut self.conn, &mut self.names, now);
-        let answers = run(&mut tx, commands).await;
+        let leapt = if self.has_sessions { leaps - self.leapt } else { Duration::ZERO };
+        let spared = if leapt.is_zero() { Ok(()) } else { tx.spare(leapt).await };
+        let answers = match spared {
+            Ok(()) => run(&mut tx, commands).await,
+            Err(fault) => Err(fault),
+        };
         let (work, ends, counts) = (tx.work, tx.ends, tx.take_counts());
         let answers = match answers {
             Ok(answers) => self.end(commands, counts).await.map(|()| answers),
@@ -219,6 +237,7 @@ impl Writer {
             self.rollback().await;
             return answers;
         }
+        self.leapt = leaps;
         for (changed, interest) in [(work, Interest::Work), (ends, Interest::Ends)] {
             if changed {
                 self.watch.bump(interest);
