@@ -8,8 +8,10 @@ use crate::{Error, Result};
 
 /// What is kept in it, as its meta key says.
 const KIND: &str = "tasks";
+/// The oldest layout this version works with.
+pub(super) const OLDEST: u32 = 1;
 /// The layout this version writes.
-const NEWEST: u32 = 1;
+pub(super) const NEWEST: u32 = 1;
 /// The oldest writer that works with what this version writes.
 const MIN_WRITER: u32 = 1;
 
@@ -40,7 +42,7 @@ pub(super) async fn migrate(link: &Link, config: &Config) -> Result<()> {
         return Err(Error::Schema {
             place,
             found: schema,
-            oldest: 1,
+            oldest: OLDEST,
             newest: NEWEST,
             next: "start an omniq at least as new as the one that wrote it",
         });

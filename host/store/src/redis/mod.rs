@@ -12,6 +12,7 @@
 //! How it works is in `docs/redis.md`. Whatever changes something is a script (`script`, `lua/`), which the server runs as
 //! one; calls that queue while others are under way go together (`batch`), a bounded number of tasks in each script.
 
+mod admin;
 mod batch;
 mod check;
 mod claim;

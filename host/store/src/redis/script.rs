@@ -64,6 +64,7 @@ scripts! {
     GET = "get" [];
     ENDED = "ended" [];
     SCAN = "scan" [];
+    IMPORT = "import" ["arrive"];
     NOW = "now" [];
 }
 

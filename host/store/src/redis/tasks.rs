@@ -64,6 +64,10 @@ impl TaskStore for RedisTasks {
         }
     }
 
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         self.server.run("tell the time", |store| async move { store.now().await }).await
     }

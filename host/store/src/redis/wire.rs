@@ -77,7 +77,7 @@ pub(super) fn read_lane(bytes: &[u8]) -> Result<Lane> {
 }
 
 /// A unique key, as a name of fixed length that follows from tenant and key.
-fn unique_key(task: &Task) -> Option<TaskId> {
+pub(super) fn unique_key(task: &Task) -> Option<TaskId> {
     let unique = task.unique.as_ref()?;
     Some(TaskId::derived(&[b"unique", task.lane.tenant.as_str().as_bytes(), unique.key.as_bytes()]))
 }
@@ -289,6 +289,20 @@ impl Raw {
         let tail =
             !self.head.is_empty() && First::read(&mut Bytes(&self.head))?.flags & LARGE_TAIL != 0;
         Ok((stored.flags & LARGE_BODY != 0, tail))
+    }
+
+    /// When it expires as long as no attempt counts.
+    pub(super) fn expires(&self) -> Result<Option<Timestamp>> {
+        let mut bytes = Bytes(if self.head.is_empty() { &self.stored } else { &self.head });
+        bytes.take(26)?; // state, for how many it waits, place, arrival, when it is due
+        let expires = bytes.time()?;
+        Ok((expires.as_millis() > 0).then_some(expires))
+    }
+
+    /// Bytes of all of it.
+    pub(super) fn size(&self) -> usize {
+        let apart = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        self.head.len() + self.stored.len() + apart(&self.large_body) + apart(&self.large_tail)
     }
 
     /// What a caller sees of it.

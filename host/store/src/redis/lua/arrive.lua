@@ -11,7 +11,9 @@ local function asked_for(id, value)
 end
 
 -- Whom a new task waits for, of those it names: how many have not ended, and the first that ended otherwise than well.
+local ALONE = {}
 local function parents_of(names)
+  if names == '' then return ALONE end
   local open, failed, seen = {}, nil, {}
   for at = 1, #names, 16 do
     local id = sub(names, at, at + 15)
@@ -30,29 +32,33 @@ end
 -- Accepts the tasks of ARGV[from] and on: what each is, the ids it waits for, and its bytes where they are kept apart.
 -- Answers C (created), D id state (duplicate), X (conflict) or U id (unknown parent) for each.
 local function arrive(from)
-  local tasks, ids, answers = {}, {}, {}
+  local places, ids, answers = {}, {}, {}
   local at = from
   while at <= #ARGV do
     local blob = ARGV[at]
-    local task = {unpack_(ARRIVAL, blob)}
-    task.rest, task.parents, at = sub(blob, 31), ARGV[at + 1], at + 2
-    if bit.band(task[5], LARGE_BODY) ~= 0 then
-      task.large, at = ARGV[at], at + 1
-    end
-    tasks[#tasks + 1], ids[#ids + 1] = task, task[1]
+    places[#places + 1], ids[#ids + 1] = at, sub(blob, 1, 16)
+    local large = bit.band(string.byte(blob, 32), LARGE_BODY) ~= 0
+    at = at + (large and 3 or 2)
   end
   local there = #ids > 0 and fetch(key.body, ids) or {}
-  for index, task in ipairs(tasks) do
-    local id, run_at, delay, rank, flags, ttl, keep, budget, lane, rest_at = unpack(task, 1, 10)
-    local known = heads[id] or there[index] and load_one(id)
+  for index, place in ipairs(places) do
+    local blob, parents = ARGV[place], ARGV[place + 1]
+    local id, run_at, delay, rank, flags, ttl, keep, budget, lane, rest_at = unpack_(ARRIVAL, blob)
+    local rest = sub(blob, 31)
+    local body_at = rest_at - 30
     local ukey, window = '', 0
-    if bit.band(flags, KEYED) ~= 0 then ukey, window = unpack_('>c16I7', task.rest, rest_at - 30) end
+    if bit.band(flags, KEYED) ~= 0 then
+      ukey, window = unpack_('>c16I7', rest, body_at)
+      body_at = body_at + 23
+    end
+    local large = bit.band(flags, LARGE_BODY) ~= 0 and ARGV[place + 2]
+    local known = heads[id] or there[index] and load_one(id)
     local holds = not known and ukey ~= '' and holder(ukey)
     local open, failed
-    if not known and not holds then open, failed = parents_of(task.parents) end
+    if not known and not holds then open, failed = parents_of(parents) end
     if known then
-      local bytes = task.large or sub(task.rest, rest_at - 30 + (ukey ~= '' and 23 or 0))
-      local kept = known.large or known[NEW] and sub(known[NEW], known.body_at) or asked_for(id, there[index])
+      local bytes = large or sub(rest, body_at)
+      local kept = known[LARGE] or known[NEW] and sub(known[NEW], known[BODY_AT]) or asked_for(id, there[index])
       answers[index] = kept == bytes and 'D' .. id .. char(known[STATE]) or 'X'
     elseif holds then
       answers[index] = 'D' .. holds[ID] .. char(holds[STATE])
@@ -65,12 +71,12 @@ local function arrive(from)
       last_seq = last_seq + 1
       local head = {
         state, #open, last_seq, now, starts, ttl > 0 and later(now, ttl - 1) or 0, rank, flags, ttl, keep, budget, lane,
-        0, 0, 0, NOBODY, NOBODY, 0, 0, 0, 0, id, ukey, window, '', task.rest,
+        0, 0, 0, NOBODY, NOBODY, 0, 0, 0, 0,
+        id, ukey, window, '', rest, true, false, false, 0, 0, NOBODY, 0, 0, body_at, large,
       }
-      head.large, head.body_at = task.large, rest_at - 30 + (ukey ~= '' and 23 or 0)
       heads[id] = head
-      touch(head)
-      if task.large then call('HSET', key.large, id .. 'b', task.large) end
+      touched[#touched + 1] = head
+      if large then call('HSET', key.large, id .. 'b', large) end
       if ukey ~= '' then take_key(head) end
       if #open > 0 then
         local waits = {}

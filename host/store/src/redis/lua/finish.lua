@@ -1,16 +1,12 @@
 -- ARGV: time, origin, then for each end: id, fence, nonce, how, how long it waits, and what it leaves behind. Answers two
 -- bytes for each: A (applied), B (applied before) or S (stale), and where the task stands.
 insist()
-local ends_of, ids, answers = {}, {}, {}
-for at = 3, #ARGV do
-  local item = {unpack_('>c16I7c8c1I7', ARGV[at])}
-  item[6] = sub(ARGV[at], item[6])
-  ends_of[#ends_of + 1], ids[#ids + 1] = item, item[1]
-end
+local ids, answers = {}, {}
+for at = 3, #ARGV do ids[at - 2] = sub(ARGV[at], 1, 16) end
 load(ids)
 local STATES = {s = SUCCEEDED, f = FAILED, c = CANCELLED}
-for index, item in ipairs(ends_of) do
-  local id, fence, nonce, how, after, tail = unpack(item, 1, 6)
+for index, id in ipairs(ids) do
+  local _, fence, nonce, how, after, tail_at = unpack_('>c16I7c8c1I7', ARGV[index + 2])
   local head = heads[id]
   if not head or fence == 0 or head[FENCE] ~= fence or head[NONCE] ~= nonce then
     answers[index] = 'S\0'
@@ -18,6 +14,7 @@ for index, item in ipairs(ends_of) do
     -- Taken away without an end: it went to somebody else, or will.
     answers[index] = head[COMMITTED] == 1 and 'B' .. char(head[STATE]) or 'S\0'
   else
+    local tail = sub(ARGV[index + 2], tail_at)
     head[COMMITTED] = 1
     if STATES[how] then
       end_task(head, STATES[how], tail)

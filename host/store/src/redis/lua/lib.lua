@@ -30,6 +30,7 @@ local WHOLE = FIRST .. 'I4I4I7c8c8I7I7BB'
 -- when it has not been moved yet, and what the indices say about it.
 local ID, UKEY, WINDOW, TAIL, NEW, DIRTY, RUN_OUT = 22, 23, 24, 25, 26, 27, 28
 local WAS_STATE, WAS_DUE, WAS_EXPIRES, WAS_SESSION, WAS_FINISHED, WAS_CANCEL = 29, 30, 31, 32, 33, 34
+local BODY_AT, LARGE = 35, 36 -- of one that came in this script: where its bytes begin in NEW, or they themselves
 
 local KEYED, RUNS_ANYWAY, FREED_BY_START, FREED_BY_END, LARGE_BODY, LARGE_TAIL = 1, 2, 4, 8, 16, 32
 local NOBODY = '\0\0\0\0\0\0\0\0'
@@ -78,11 +79,6 @@ end
 local heads = {}   -- by id; false: there is no such task
 local touched = {} -- those that are to be written
 
-local function remember(head)
-  head[WAS_STATE], head[WAS_DUE], head[WAS_EXPIRES] = head[STATE], head[DUE], expires(head)
-  head[WAS_SESSION], head[WAS_FINISHED], head[WAS_CANCEL] = head[SESSION], head[FINISHED], head[CANCEL]
-end
-
 local function read_key(head, value, at)
   if has(head, KEYED) then
     head[UKEY], head[WINDOW] = unpack_('>c16I7', value, at)
@@ -91,24 +87,30 @@ local function read_key(head, value, at)
   return at
 end
 
+-- A table whose fields are all there from the beginning does not grow, which is what most of the time would go into.
 local function of_head(id, value)
-  local head = {unpack_(WHOLE, value)}
-  local at = head[22]
-  head[ID] = id
+  local state, waits, seq, created, due, till, rank, flags, ttl, keep, budget, lane,
+    attempt, crashes, fence, nonce, session, started, finished, cancel, committed, at = unpack_(WHOLE, value)
+  local head = {
+    state, waits, seq, created, due, till, rank, flags, ttl, keep, budget, lane,
+    attempt, crashes, fence, nonce, session, started, finished, cancel, committed,
+    id, '', 0, '', false, false, false, state, due, 0, session, finished, cancel,
+  }
   head[TAIL] = sub(value, read_key(head, value, at))
-  remember(head)
+  head[WAS_EXPIRES] = expires(head)
   heads[id] = head
   return head
 end
 
 local function of_body(id, value)
-  local head = {unpack_(FIRST, value)}
-  local at = head[13]
-  head[ATTEMPT], head[CRASHES], head[FENCE], head[NONCE], head[SESSION] = 0, 0, 0, NOBODY, NOBODY
-  head[STARTED], head[FINISHED], head[CANCEL], head[COMMITTED] = 0, 0, 0, 0
-  head[ID], head[TAIL] = id, ''
+  local state, waits, seq, created, due, till, rank, flags, ttl, keep, budget, lane, at = unpack_(FIRST, value)
+  local head = {
+    state, waits, seq, created, due, till, rank, flags, ttl, keep, budget, lane,
+    0, 0, 0, NOBODY, NOBODY, 0, 0, 0, 0,
+    id, '', 0, '', false, false, false, state, due, 0, NOBODY, 0, 0,
+  }
   read_key(head, value, at)
-  remember(head)
+  head[WAS_EXPIRES] = expires(head)
   heads[id] = head
   return head
 end
@@ -295,33 +297,52 @@ end
 -- What is written at the end
 
 local work, ends = false, false -- whom the changes may interest
-local tally = {}
+local tally = {}                -- by lane and state
 
 local function count(lane, state, change)
-  local field = lane .. char(state)
-  tally[field] = (tally[field] or 0) + change
+  local counts = tally[lane]
+  if not counts then
+    counts = {}
+    tally[lane] = counts
+  end
+  counts[state] = (counts[state] or 0) + change
 end
 
 local function write_tally()
-  for field, change in pairs(tally) do
-    if change ~= 0 and call('HINCRBY', key.tally, field, change) <= 0 then call('HDEL', key.tally, field) end
+  for lane, counts in pairs(tally) do
+    for state, change in pairs(counts) do
+      local field = lane .. char(state)
+      if change ~= 0 and call('HINCRBY', key.tally, field, change) <= 0 then call('HDEL', key.tally, field) end
+    end
   end
 end
 
-local Changes = {}
-Changes.__index = Changes
-local function changes(command) return setmetatable({command = command, lists = {}, order = {}}, Changes) end
-function Changes:to(where)
-  local list = self.lists[where]
-  if not list then
-    list = {}
-    self.lists[where] = list
-    self.order[#self.order + 1] = where
-  end
-  return list
+-- Members that leave and that come, by key; of those that come, each after its score.
+local INDICES = {'ready', 'due', 'expiry', 'ended', 'kept', 'lease', 'cancel'}
+local gone, new = {}, {}
+for _, name in ipairs(INDICES) do gone[name], new[name] = {}, {} end
+for state = BLOCKED, EXPIRED do gone[state], new[state] = {}, {} end
+
+local function drop(name, member)
+  local list = gone[name]
+  list[#list + 1] = member
 end
-function Changes:write()
-  for _, where in ipairs(self.order) do many(self.command, where, self.lists[where]) end
+
+local function add(name, member)
+  local list = new[name]
+  local at = #list
+  list[at + 1], list[at + 2] = '0', member
+end
+
+-- Instants that many tasks have in common.
+local instants = {}
+local function instant(time)
+  local bytes = instants[time]
+  if not bytes then
+    bytes = bytes7(time)
+    instants[time] = bytes
+  end
+  return bytes
 end
 
 local function ready_member(head, member)
@@ -329,83 +350,100 @@ local function ready_member(head, member)
 end
 
 -- Takes what the indices say about a task out of them.
-local function unlink(gone, head, member)
+local function unlink(head, member)
   local state = head[WAS_STATE]
-  local function drop(where, what)
-    local list = gone:to(where)
-    list[#list + 1] = what
-  end
-  if state == READY and not head[RUN_OUT] then drop(key.ready, ready_member(head, member)) end
-  if state == SCHEDULED then drop(key.due, bytes7(head[WAS_DUE]) .. member) end
-  if state == RUNNING then
-    drop(key.lease, head[WAS_SESSION] .. member)
-    if head[WAS_CANCEL] == 1 then drop(key.cancel, head[WAS_SESSION] .. member) end
-  end
-  if state >= SUCCEEDED then
-    drop(key.ended, bytes7(head[WAS_FINISHED]) .. head[ID])
-    drop(key.kept, bytes7(later(head[WAS_FINISHED], head[KEEP])) .. member)
+  if state == READY then
+    if not head[RUN_OUT] then drop('ready', ready_member(head, member)) end
+  elseif state == RUNNING then
+    drop('lease', head[WAS_SESSION] .. member)
+    if head[WAS_CANCEL] == 1 then drop('cancel', head[WAS_SESSION] .. member) end
+  elseif state == SCHEDULED then
+    drop('due', instant(head[WAS_DUE]) .. member)
+  elseif state >= SUCCEEDED then
+    drop('ended', instant(head[WAS_FINISHED]) .. head[ID])
+    drop('kept', instant(later(head[WAS_FINISHED], head[KEEP])) .. member)
   end
   if state ~= head[STATE] then
-    drop(by_state(state), member)
+    drop(state, member)
     count(head[LANE], state, -1)
   end
 end
 
-local function link(new, head, member)
+local function link(head, member)
   local state = head[STATE]
-  local function add(where, what)
-    local list = new:to(where)
-    list[#list + 1], list[#list + 2] = '0', what
-  end
-  if state == READY then add(key.ready, ready_member(head, member)) end
-  if state == SCHEDULED then add(key.due, bytes7(head[DUE]) .. member) end
-  if state == RUNNING then
-    add(key.lease, head[SESSION] .. member)
-    if head[CANCEL] == 1 then add(key.cancel, head[SESSION] .. member) end
-  end
-  if state >= SUCCEEDED then
-    add(key.ended, bytes7(head[FINISHED]) .. head[ID])
-    add(key.kept, bytes7(later(head[FINISHED], head[KEEP])) .. member)
+  if state == READY then
+    add('ready', ready_member(head, member))
+  elseif state == RUNNING then
+    add('lease', head[SESSION] .. member)
+    if head[CANCEL] == 1 then add('cancel', head[SESSION] .. member) end
+  elseif state == SCHEDULED then
+    add('due', instant(head[DUE]) .. member)
+  elseif state >= SUCCEEDED then
+    add('ended', instant(head[FINISHED]) .. head[ID])
+    add('kept', instant(later(head[FINISHED], head[KEEP])) .. member)
   end
   if state ~= head[WAS_STATE] then
-    add(by_state(state), member)
+    add(state, member)
     count(head[LANE], state, 1)
     if state == READY or state == SCHEDULED then work = true end
     if state >= SUCCEEDED then ends = true end
   end
 end
 
--- Writes everything down. Nothing of this is refused for want of memory in a script that has begun to write.
-local function write()
-  local gone, new, values = changes('ZREM'), changes('ZADD'), changes('HSET')
-  local bodies, moved = values:to(key.body), values:to(key.head)
-  for _, head in ipairs(touched) do
-    local member = first(head)
-    if head[NEW] then
-      bodies[#bodies + 1], bodies[#bodies + 2] = head[ID], pack('>BI4I7I7I7I7', unpack(head, 1, EXPIRES)) .. head[NEW]
-      head[WAS_EXPIRES] = 0
-    else
-      unlink(gone, head, member)
-    end
-    if not head[NEW] or head[STATE] > READY then
-      moved[#moved + 1], moved[#moved + 2] = head[ID], stored(head)
-    end
-    link(new, head, member)
-    local over = expires(head)
-    if over ~= head[WAS_EXPIRES] then
-      if head[WAS_EXPIRES] > 0 then
-        local list = gone:to(key.expiry)
-        list[#list + 1] = bytes7(head[WAS_EXPIRES]) .. member
-      end
-      if over > 0 then
-        local list = new:to(key.expiry)
-        list[#list + 1], list[#list + 2] = '0', bytes7(over) .. member
-      end
+-- Tasks were touched in the order of arrival. Then what leaves an index is mostly a range of it, and to take a range out
+-- costs one search and not one for each: that counts where millions wait.
+local ascending = true
+
+local function take_out(where, list)
+  local most = #list
+  if most >= 8 and ascending then
+    local from, to = '[' .. list[1], '[' .. list[most]
+    if call('ZLEXCOUNT', where, from, to) == most then
+      call('ZREMRANGEBYLEX', where, from, to)
+      return
     end
   end
-  values:write()
-  gone:write()
-  new:write()
+  many('ZREM', where, list)
+end
+
+local function write_indices()
+  for state = BLOCKED, EXPIRED do take_out(by_state(state), gone[state]) end
+  take_out(key.lease, gone.lease)
+  for _, name in ipairs(INDICES) do
+    if name ~= 'lease' then many('ZREM', key[name], gone[name]) end
+    many('ZADD', key[name], new[name])
+  end
+  for state = BLOCKED, EXPIRED do many('ZADD', by_state(state), new[state]) end
+end
+
+-- Writes everything down. Nothing of this is refused for want of memory in a script that has begun to write.
+local function write()
+  local bodies, moved, before = {}, {}, 0
+  for _, head in ipairs(touched) do
+    local member = first(head)
+    ascending = ascending and head[SEQ] > before
+    before = head[SEQ]
+    local arrived = head[NEW]
+    if arrived then
+      local at = #bodies
+      bodies[at + 1], bodies[at + 2] = head[ID], pack('>BI4I7I7I7I7', unpack(head, 1, EXPIRES)) .. arrived
+    else
+      unlink(head, member)
+    end
+    if not arrived or head[STATE] > READY then
+      local at = #moved
+      moved[at + 1], moved[at + 2] = head[ID], stored(head)
+    end
+    link(head, member)
+    local over, was_over = expires(head), head[WAS_EXPIRES]
+    if over ~= was_over then
+      if was_over > 0 then drop('expiry', bytes7(was_over) .. member) end
+      if over > 0 then add('expiry', bytes7(over) .. member) end
+    end
+  end
+  many('HSET', key.body, bodies)
+  many('HSET', key.head, moved)
+  write_indices()
   write_tally()
 end
 
