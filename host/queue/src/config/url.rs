@@ -39,6 +39,7 @@ const SCHEMES: &[(&str, StorageKind)] = &[
     ("redis", StorageKind::Redis),
     ("rediss", StorageKind::Redis),
     ("valkey", StorageKind::Redis),
+    ("valkeys", StorageKind::Redis),
     ("nats", StorageKind::Nats),
     ("nats+tls", StorageKind::Nats),
 ];
