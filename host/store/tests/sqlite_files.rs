@@ -12,9 +12,9 @@ use omniq_model::{
 };
 use omniq_store::sqlite::{Config, SqliteEvents, SqliteResults, SqliteTasks};
 use omniq_store::{
-    Changes, End, Enqueued, ErrorKind, Filter, Finished, How, Interest, Lease, ManualClock,
-    Options, ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo, open_modules,
-    open_results, open_tasks,
+    Changes, Durability, End, Enqueued, ErrorKind, Filter, Finished, How, Interest, Lease,
+    ManualClock, Options, ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo,
+    open_modules, open_results, open_tasks,
 };
 use sqlx::{Connection, SqliteConnection};
 
@@ -318,6 +318,30 @@ async fn stores_of_one_url_share_a_file_until_the_last_is_closed() {
         let error = open_tasks(url, &options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
     }
+}
+
+#[tokio::test]
+async fn one_file_is_not_opened_with_two_durabilities_in_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("omniq.db").display());
+    let with = |durability| Options { durability, ..Options::default() };
+    let tasks = open_tasks(&url, &with(Durability::Os)).await.unwrap();
+    let results = open_results(&url, &with(Durability::Os)).await.unwrap();
+    for error in [
+        open_tasks(&url, &Options::default()).await.map(drop).unwrap_err(),
+        open_results(&url, &Options::default()).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let text = error.to_string();
+        assert!(
+            text.contains("`os`") && text.contains("`disk`") && text.contains("omniq.db"),
+            "{text}"
+        );
+    }
+    assert_eq!(tasks.enqueue(vec![task(1)]).await.unwrap(), [Enqueued::Created]);
+    tasks.close().await.unwrap();
+    results.close().await.unwrap();
+    open_tasks(&url, &Options::default()).await.expect("nobody has it open any more");
 }
 
 #[tokio::test]

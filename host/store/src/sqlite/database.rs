@@ -17,7 +17,7 @@ use super::migrate::Layout;
 use super::space::Identity;
 use super::watch::Watch;
 use super::writer;
-use crate::{Error, Result};
+use crate::{Durability, Error, Result};
 
 /// A store's hold on an open file, which is closed when the last one lets go.
 #[derive(Debug, Clone)]
@@ -45,6 +45,7 @@ impl Handle {
         if let Some(db) = open.get(&key).and_then(Weak::upgrade)
             && db.is_usable()
         {
+            db.check_durability(config.durability)?;
             return Ok(Self::on(&db));
         }
         open.retain(|_, db| db.strong_count() > 0);
@@ -118,6 +119,15 @@ impl Drop for Hold {
     }
 }
 
+/// As it is written in settings.
+fn word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Disk => "disk",
+        Durability::Os => "os",
+        Durability::None => "none",
+    }
+}
+
 /// An open file. What is in it is seen through the stores made of it.
 #[derive(Debug)]
 pub(super) struct Database {
@@ -145,6 +155,20 @@ impl Database {
             turn: AtomicUsize::new(0),
             holds: AtomicUsize::new(0),
         }))
+    }
+
+    /// One writer serves all who open a file in a process, so that they must want the same of it.
+    fn check_durability(&self, wanted: Durability) -> Result<()> {
+        let (path, has) = (self.config.path.display(), self.config.durability);
+        if wanted == has {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "`{path}` is open in this process with the durability `{}`, and cannot be opened with `{}` beside that: ask for \
+             the same, or close it first",
+            word(has),
+            word(wanted)
+        )))
     }
 
     /// What a fault of this file is told as.
