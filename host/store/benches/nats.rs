@@ -13,9 +13,7 @@ use omniq_model::{
 };
 use omniq_services::{Kind, Server};
 use omniq_store::nats::{Config, Floor, NatsTasks};
-use omniq_store::{
-    End, Finished, How, Interest, Lease, Session, TaskStore, Want, WorkerInfo,
-};
+use omniq_store::{End, Finished, How, Interest, Lease, Session, TaskStore, Want, WorkerInfo};
 
 /// Claimed and finished at a time, as workers do by default.
 const BATCH: usize = 500;
@@ -64,7 +62,11 @@ async fn measure(server: &Server, plan: Plan) {
 
     let bench = Bench::open(server, "callers").await;
     let took = bench.callers(plan.callers, plan.each).await;
-    row(&format!("enqueue one by one, {} callers", plan.callers), rate(plan.callers * plan.each, took), 0.0);
+    row(
+        &format!("enqueue one by one, {} callers", plan.callers),
+        rate(plan.callers * plan.each, took),
+        0.0,
+    );
     bench.close().await;
 
     let bench = Bench::open(server, "backlog").await;
@@ -229,7 +231,12 @@ fn rate(rows: usize, took: Duration) -> f64 {
 
 fn row(name: &str, ours: f64, floor: f64) {
     if floor > 0.0 {
-        println!("{name}: {:.1} k/s, raw loop {:.1} k/s, {:.2} of it", ours / 1e3, floor / 1e3, ours / floor);
+        println!(
+            "{name}: {:.1} k/s, raw loop {:.1} k/s, {:.2} of it",
+            ours / 1e3,
+            floor / 1e3,
+            ours / floor
+        );
     } else {
         println!("{name}: {:.1} k/s", ours / 1e3);
     }

@@ -49,7 +49,10 @@ impl Floor {
         let connection = connect::connect(config).await?;
         let context = connection.context;
         let prefix = format!("omniq.{}.floor", config.name);
-        let names = [("work", stream::RetentionPolicy::WorkQueue), ("done", stream::RetentionPolicy::Limits)];
+        let names = [
+            ("work", stream::RetentionPolicy::WorkQueue),
+            ("done", stream::RetentionPolicy::Limits),
+        ];
         for (part, retention) in names {
             let name = format!("OMNIQ_{}_floor_{part}", config.name);
             let _ = context.delete_stream(&name).await; // of an earlier run

@@ -82,10 +82,8 @@ async fn follow_once(
         let info = message.info().map_err(Fault::unknown)?;
         let (seq, at) = (info.stream_sequence, Timestamp::from_millis(millis(info.published)));
         let expected = tail.map_or(1, |tail| tail.seq + 1);
-        match seq.cmp(&expected) {
-            std::cmp::Ordering::Less => continue,
-            std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => return Err(Fault::unknown("the log has a gap")),
+        if seq != expected {
+            return Err(Fault::unknown("the log has a gap, or goes back"));
         }
         apply(shared, connection, seq, at, &message.payload).await?;
         *tail = Some(Tail { seq, hash: hash(&message.payload) });

@@ -343,7 +343,9 @@ impl TaskStore for NatsTasks {
             return self.ask(Command::Purge(max), action).await;
         }
         // Nothing to forget, so there is time to tidy up. What fails is looked at again another time.
-        let _ = self.sweep().await;
+        if let Err(fault) = self.sweep().await {
+            tracing::debug!(?fault, "values that belong to nothing were not looked for");
+        }
         Ok(0)
     }
 

@@ -205,14 +205,19 @@ impl Values {
             Err(error) => return Err(fault::of(&error)),
         }
         // What is left of it is a note that it was deleted, one for each name for ever.
-        let subject = self.object_subject(name);
+        let subject = self.subject(name, true);
         let stream = self.stream(&format!("OBJ_{}", self.bucket)).await?;
         stream.purge().filter(subject).await.map_err(|error| fault::of(&error))?;
         Ok(())
     }
 
-    fn object_subject(&self, name: &str) -> String {
-        format!("$O.{}.M.{}", self.bucket, base64url(name))
+    /// The subject of the value of that name.
+    fn subject(&self, name: &str, large: bool) -> String {
+        if large {
+            format!("$O.{}.M.{}", self.bucket, base64url(name))
+        } else {
+            format!("$KV.{}.{name}", self.bucket)
+        }
     }
 
     async fn stream(&self, name: &str) -> Result<stream::Stream<()>> {
@@ -272,16 +277,10 @@ impl Values {
 
     async fn drop_one(&self, name: String, size: u64) -> Result<()> {
         let large = size > LARGE as u64;
-        let (stream, subject) = if large {
-            (format!("OBJ_{}", self.bucket), self.object_subject(&name))
-        } else {
-            (format!("KV_{}", self.bucket), format!("$KV.{}.{name}", self.bucket))
-        };
-        let stream = self.stream(&stream).await?;
-        let message = match stream.direct_get_last_for_subject(subject).await {
-            Ok(message) => message,
-            Err(error) => return Err(fault::of(&error)),
-        };
+        let kind = if large { "OBJ" } else { "KV" };
+        let stream = self.stream(&format!("{kind}_{}", self.bucket)).await?;
+        let last = stream.direct_get_last_for_subject(self.subject(&name, large)).await;
+        let message = last.map_err(|error| fault::of(&error))?;
         let last = Message { sequence: message.sequence, millis: millis(message.time) };
         self.drop_message(&stream, &name, last, large).await
     }
@@ -302,7 +301,9 @@ impl Values {
         } else {
             None
         };
-        stream.delete_message(message.sequence).await.map_err(|error| fault::of(&error))?;
+        // Up to that message: one that was put in the meantime stays.
+        let purge = stream.purge().sequence(message.sequence + 1).filter(self.subject(name, large));
+        purge.await.map_err(|error| fault::of(&error))?;
         if let Some(nuid) = nuid {
             let chunks = format!("$O.{}.C.{nuid}", self.bucket);
             stream.purge().filter(chunks).await.map_err(|error| fault::of(&error))?;
