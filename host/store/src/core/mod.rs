@@ -11,6 +11,8 @@
 mod claim;
 mod control;
 mod copy;
+#[cfg(any(feature = "nats", feature = "object"))]
+mod dropped;
 mod edges;
 mod enqueue;
 mod finish;
@@ -21,8 +23,6 @@ mod image;
 mod index;
 mod keys;
 mod lanes;
-#[cfg(any(feature = "nats", feature = "object"))]
-mod peek;
 mod read;
 mod schedule;
 mod session;
@@ -34,9 +34,9 @@ mod time;
 mod tests;
 
 #[cfg(any(feature = "nats", feature = "object"))]
-pub use self::image::Image;
+pub use self::dropped::Dropped;
 #[cfg(any(feature = "nats", feature = "object"))]
-pub use self::peek::Dropped;
+pub use self::image::Image;
 
 use std::collections::{BTreeMap, HashMap};
 

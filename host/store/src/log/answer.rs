@@ -92,7 +92,6 @@ impl Command {
     }
 }
 
-#[cfg(feature = "object")]
 impl Command {
     /// The answer of a call that would change nothing, so that a log need not hold it.
     pub fn without_effect(&self, core: &Core, now: Timestamp) -> Option<Answer> {

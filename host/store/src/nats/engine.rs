@@ -26,6 +26,14 @@ use crate::{Clock as _, Error, SystemClock};
 /// Commands that wait at most; more callers wait to be let in.
 const QUEUE: usize = 4096;
 
+/// How far the sweep of values has come.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// Where it goes on: among small ones and among large ones.
+    pub cursors: [u64; 2],
+    pub latest: Option<tokio::time::Instant>,
+}
+
 /// A command, its bytes, and where its answer goes.
 pub(super) struct Ask {
     pub entry: Entry,
@@ -57,8 +65,8 @@ pub(super) struct Shared {
     pub clock: SystemClock,
     /// Whether this process is taking an image.
     pub imaging: AtomicBool,
-    /// Where the sweep of values goes on: of small ones and of large ones.
-    pub sweep: tokio::sync::Mutex<[u64; 2]>,
+    /// The sweep of values that belong to nothing.
+    pub sweep: tokio::sync::Mutex<Sweep>,
     pub connection: std::sync::OnceLock<Connection>,
     asks: Mutex<Option<mpsc::Sender<Ask>>>,
     looks: Mutex<Option<mpsc::Sender<Look>>>,

@@ -58,6 +58,24 @@ impl NatsTasks {
         }
     }
 
+    /// Whether a call would change nothing, as far as is known here.
+    fn is_idle_call(&self, command: &Command, action: &'static str) -> Result<bool> {
+        self.store.read(action, |state, now| command.without_effect(&state.core, now).is_some())
+    }
+
+    /// Makes a call that the log need not hold if it would change nothing, as far as is known here.
+    async fn ask_if_needed<T>(&self, command: Command, action: &'static str) -> Result<T>
+    where
+        T: TryFrom<crate::log::Answer, Error = Error>,
+    {
+        let answer =
+            self.store.read(action, |state, now| command.without_effect(&state.core, now))?;
+        match answer {
+            Some(answer) => T::try_from(answer),
+            None => self.ask(command, action).await,
+        }
+    }
+
     /// Keeps values beside the log before the command that names them.
     pub(super) async fn keep(&self, puts: Vec<Put>, action: &'static str) -> Result<()> {
         if puts.is_empty() {
@@ -161,10 +179,15 @@ impl NatsTasks {
 
     /// Looks at a few values for ones that belong to nothing: left over by processes that died in between.
     async fn sweep(&self) -> std::result::Result<(), Fault> {
-        let Ok(mut cursors) = self.store.sweep.try_lock() else { return Ok(()) };
+        let Ok(mut sweep) = self.store.sweep.try_lock() else { return Ok(()) };
+        // Nothing younger than the grace is touched, so there is nothing new to find sooner.
+        if sweep.latest.is_some_and(|latest| latest.elapsed() < self.store.config.grace) {
+            return Ok(());
+        }
+        sweep.latest = Some(tokio::time::Instant::now());
         let Ok(values) = self.store.values() else { return Ok(()) };
         let images = values.image_names().await?;
-        for (large, cursor) in [false, true].into_iter().zip(cursors.iter_mut()) {
+        for (large, cursor) in [false, true].into_iter().zip(sweep.cursors.iter_mut()) {
             let keeps = |name: &str| {
                 images.iter().any(|image| image == name)
                     || self.store.state().map_or(true, |state| state.keeps(name))
@@ -262,12 +285,12 @@ impl TaskStore for NatsTasks {
 
     async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
         let action = "claim tasks";
-        let may = |state: &super::state::State, now| state.core.may_claim(now, session, wants);
-        if !self.store.read(action, may)? && !self.store.read_all(action, may).await? {
-            return Ok(Vec::new());
+        let claim = Command::Claim(*session, wants.to_vec());
+        // What others were told is ready may not have come here yet.
+        if self.is_idle_call(&claim, action)? {
+            self.store.look(action).await?;
         }
-        let mut leases: Vec<Lease> =
-            self.ask(Command::Claim(*session, wants.to_vec()), action).await?;
+        let mut leases: Vec<Lease> = self.ask_if_needed(claim, action).await?;
         self.complete_leases(&mut leases, action).await?;
         Ok(leases)
     }
@@ -314,39 +337,26 @@ impl TaskStore for NatsTasks {
     }
 
     async fn promote(&self, max: usize) -> Result<Due> {
-        let action = "make due tasks ready";
-        match self.peek(action, Core::nothing_due).await? {
-            Some(due) => Ok(due),
-            None => self.ask(Command::Promote(max), action).await,
-        }
+        self.ask_if_needed(Command::Promote(max), "make due tasks ready").await
     }
 
     async fn reclaim(&self, max: usize) -> Result<Vec<Moved>> {
-        let action = "take tasks from dead sessions";
-        if !self.peek(action, Core::may_reclaim).await? {
-            return Ok(Vec::new());
-        }
-        self.ask(Command::Reclaim(max), action).await
+        self.ask_if_needed(Command::Reclaim(max), "take tasks from dead sessions").await
     }
 
     async fn expire(&self, max: usize) -> Result<Vec<Moved>> {
-        let action = "expire tasks";
-        if !self.peek(action, Core::may_expire).await? {
-            return Ok(Vec::new());
-        }
-        self.ask(Command::Expire(max), action).await
+        self.ask_if_needed(Command::Expire(max), "expire tasks").await
     }
 
     async fn purge(&self, max: usize) -> Result<usize> {
-        let action = "forget ended tasks";
-        if self.peek(action, Core::may_purge).await? {
-            return self.ask(Command::Purge(max), action).await;
-        }
+        let purged = self.ask_if_needed(Command::Purge(max), "forget ended tasks").await?;
         // Nothing to forget, so there is time to tidy up. What fails is looked at again another time.
-        if let Err(fault) = self.sweep().await {
+        if purged == 0
+            && let Err(fault) = self.sweep().await
+        {
             tracing::debug!(?fault, "values that belong to nothing were not looked for");
         }
-        Ok(0)
+        Ok(purged)
     }
 
     async fn put_schedules(&self, schedules: Vec<Schedule>) -> Result<Vec<Option<u64>>> {
