@@ -112,6 +112,7 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
         return Ok(());
     }
     objects.replace(&beat_name(epoch), Beat::default().write().into(), ACTION).await?;
+    keeper.sit(Seat::Loading);
     let (state, image_bytes) = take_over(objects, &owner).await?;
     let pulse = Arc::new(Pulse { begun, alive: AtomicU64::new(0), lease: keeper.config.lease });
     let gate = Arc::clone(&pulse);

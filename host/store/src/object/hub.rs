@@ -26,6 +26,8 @@ pub(super) enum Seat {
     Owner(Arc<Engine>),
     /// Another process, which is asked through this.
     Guest(mpsc::Sender<Call>),
+    /// We will: all there is is being read.
+    Loading,
     /// Nobody yet, or nobody any more.
     Vacant,
     /// Nobody can have them, for that reason.
@@ -73,9 +75,16 @@ impl Hub {
                 let _ = end.send(()); // nobody waits for it when the store was dropped
             })
             .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?;
-        let patience = hub.config.patience;
-        let opened = tokio::time::timeout(patience, opening).await;
-        opened.map_err(|_| hub.nobody("open the store"))?.map_err(|_| Error::Closed(NAME))??;
+        let mut opening = opening;
+        let opened = loop {
+            match tokio::time::timeout(hub.config.patience, &mut opening).await {
+                Ok(opened) => break opened,
+                // It takes as long as there is much.
+                Err(_) if matches!(*hub.seat.borrow(), Seat::Loading) => {}
+                Err(_) => return Err(hub.nobody("open the store")),
+            }
+        };
+        opened.map_err(|_| Error::Closed(NAME))??;
         Ok(hub)
     }
 
@@ -106,7 +115,7 @@ impl Hub {
                         (Err(_), _) => return Err(self.late(action)),
                     }
                 }
-                (Seat::Vacant, request) => request,
+                (Seat::Vacant | Seat::Loading, request) => request,
                 (Seat::Broken(error), _) => {
                     return Err(Error::not_applied(NAME, action, error.to_string()));
                 }

@@ -49,6 +49,7 @@ pub(super) async fn keep(keeper: &mut Keeper, tasks: &Path) {
 
 /// Is the owner until the store is closed, or the log is lost.
 async fn own(keeper: &mut Keeper, tasks: &Path, lock: folder::Lock) -> Result<()> {
+    keeper.sit(Seat::Loading);
     super::meta::obtain(&keeper.config.root).await?;
     let (state, journal) = folder::recover(tasks, &keeper.config)?;
     let listener = serve::listen(tasks)?;
