@@ -56,8 +56,8 @@ async fn of_several_that_create_a_name_at_the_same_time_exactly_one_does() {
 
 fn module(version: &str, fill: u8) -> Module {
     Module {
-        name: "m".parse().unwrap(),
-        version: version.parse().unwrap(),
+        name: "m".parse().expect("a name"),
+        version: version.parse().expect("a version"),
         digest: Digest::from_sha256([fill; 32]),
         size: 1,
         functions: Vec::new(),
@@ -172,12 +172,12 @@ async fn values_of_many_tasks_are_listed_page_by_page() {
 fn refusing(server: std::net::SocketAddr, requests: usize) -> std::net::SocketAddr {
     use std::io::{Read as _, Write as _};
     use std::net::{Shutdown, TcpListener, TcpStream};
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("sockets of loopback work");
+    let addr = listener.local_addr().expect("sockets of loopback work");
     let mut left = requests;
     let serve = move || {
         for client in listener.incoming() {
-            let mut client = client.unwrap();
+            let mut client = client.expect("sockets of loopback work");
             if left > 0 {
                 left -= 1;
                 // What the client sends meanwhile is read, or it would see a cut and not the answer.
@@ -189,10 +189,13 @@ fn refusing(server: std::net::SocketAddr, requests: usize) -> std::net::SocketAd
                 let _ = std::io::copy(&mut client, &mut std::io::sink());
                 continue;
             }
-            let server = TcpStream::connect(server).unwrap();
+            let server = TcpStream::connect(server).expect("sockets of loopback work");
             for (mut from, mut to) in [
-                (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                (server.try_clone().unwrap(), client),
+                (
+                    client.try_clone().expect("sockets of loopback work"),
+                    server.try_clone().expect("sockets of loopback work"),
+                ),
+                (server.try_clone().expect("sockets of loopback work"), client),
             ] {
                 std::thread::spawn(move || {
                     let _ = std::io::copy(&mut from, &mut to);

@@ -21,7 +21,10 @@ fn event(task: u8, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent {
         fence,
         kind,
         at,
-        lane: Lane { tenant: "acme".parse().unwrap(), queue: "media".parse().unwrap() },
+        lane: Lane {
+            tenant: "acme".parse().expect("a name"),
+            queue: "media".parse().expect("a name"),
+        },
         attempt: 1,
         session: (fence > 0).then(|| SessionId::new(7)),
         error: failed.then(|| TaskError::new(Kind::Trap, "it's \"out\" of bounds")),
@@ -54,12 +57,12 @@ fn repaired() -> Vec<TaskEvent> {
 }
 
 async fn store(folder: &tempfile::TempDir) -> ObjectEvents {
-    let root = Root::folder(folder.path(), Durability::Os).unwrap();
+    let root = Root::folder(folder.path(), Durability::Os).expect("the folder can be used");
     let store = ObjectEvents::new(root);
-    store.append(events()).await.unwrap();
-    store.close().await.unwrap();
-    store.append(repaired()).await.unwrap();
-    store.close().await.unwrap();
+    store.append(events()).await.expect("a folder takes events");
+    store.close().await.expect("a folder takes events");
+    store.append(repaired()).await.expect("a folder takes events");
+    store.close().await.expect("a folder takes events");
     store
 }
 

@@ -35,12 +35,12 @@ impl fmt::Display for Stale {
 
 impl Stale {
     async fn freeze(&self) {
-        let all = self.inner.list(None).try_collect().await.unwrap();
-        *self.frozen.lock().unwrap() = Some(all);
+        let all = self.inner.list(None).try_collect().await.expect("memory is listed");
+        *self.frozen.lock().expect("nothing panics while it holds it") = Some(all);
     }
 
     fn thaw(&self) {
-        *self.frozen.lock().unwrap() = None;
+        *self.frozen.lock().expect("nothing panics while it holds it") = None;
     }
 }
 
@@ -70,7 +70,7 @@ impl ObjectStore for Stale {
     }
 
     fn list(&self, folder: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let frozen = self.frozen.lock().unwrap().clone();
+        let frozen = self.frozen.lock().expect("nothing panics while it holds it").clone();
         let Some(frozen) = frozen else { return self.inner.list(folder) };
         let folder = folder.cloned().unwrap_or_default();
         let inside = move |meta: &ObjectMeta| meta.location.prefix_matches(&folder);
@@ -78,7 +78,7 @@ impl ObjectStore for Stale {
     }
 
     async fn list_with_delimiter(&self, folder: Option<&Path>) -> Result<ListResult> {
-        let frozen = self.frozen.lock().unwrap().clone();
+        let frozen = self.frozen.lock().expect("nothing panics while it holds it").clone();
         let Some(frozen) = frozen else { return self.inner.list_with_delimiter(folder).await };
         let there = InMemory::new();
         for meta in frozen {
@@ -100,8 +100,8 @@ fn place() -> (Arc<Stale>, Root) {
 
 fn module(version: &str, fill: u8) -> Module {
     Module {
-        name: "m".parse().unwrap(),
-        version: version.parse().unwrap(),
+        name: "m".parse().expect("a name"),
+        version: version.parse().expect("a version"),
         digest: Digest::from_sha256([fill; 32]),
         size: 1,
         functions: Vec::new(),

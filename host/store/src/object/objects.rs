@@ -186,7 +186,8 @@ impl Objects {
         let folder = self.root.path(folder);
         match within(0, self.root.objects.list_with_delimiter(Some(&folder))).await {
             Ok(found) => {
-                let last = |path: &Path| path.parts().next_back().map(|part| part.as_ref().to_owned());
+                let last =
+                    |path: &Path| path.parts().next_back().map(|part| part.as_ref().to_owned());
                 let mut names: Vec<_> = found.common_prefixes.iter().filter_map(last).collect();
                 names.sort_unstable();
                 Ok(names)
