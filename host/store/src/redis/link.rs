@@ -9,7 +9,9 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, RedisResult, TlsCertificates, Value,
+};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
@@ -76,6 +78,14 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     pub(super) fn new(config: Config) -> crate::Result<Self> {
+        if config
+            .servers()
+            .iter()
+            .any(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }))
+        {
+            // The client takes whatever the process has. Where it has something already, that is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let certificates = authorities(&config)?;
         let client = |server: &redis::ConnectionInfo| match &certificates {
             Some(certificates) => Client::build_with_tls(server.clone(), certificates.clone()),
