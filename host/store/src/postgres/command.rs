@@ -5,6 +5,7 @@ use std::time::Duration;
 use omniq_model::{Lane, Module, Name, Schedule, SessionId, TaskEvent, TaskId, Timestamp, Token};
 use sqlx::PgConnection;
 
+use super::copy::Landing;
 use super::database::Database;
 use super::enqueue::New;
 use super::fault::{Fault, Result};
@@ -13,7 +14,7 @@ use super::names::Numbers;
 use super::schedule::RawFire;
 use super::tx::Tx;
 use crate::{
-    Enqueued, Finished, Fired, Moved, Outcome, Pushed, Select, Session,
+    Enqueued, Finished, Fired, Imported, Moved, Outcome, Pushed, Select, Session,
 };
 
 /// What is to be written.
@@ -43,6 +44,7 @@ pub(super) enum Command {
     PurgeEvents(Timestamp, usize),
     DropDays(&'static str, i64, bool),
     SetWatermark((Timestamp, TaskId)),
+    Import(Vec<Landing>),
 }
 
 /// What came of it; each is the answer of the calls that have that type.
@@ -60,6 +62,7 @@ pub(super) enum Answer {
     Fired(Vec<Fired>),
     Pushed(Pushed),
     Flag(bool),
+    Imported(Vec<Imported>),
 }
 
 /// Takes the answer of a command out, which has only one form for each.
@@ -90,6 +93,7 @@ answers! {
     Fired => Vec<Fired>,
     Pushed => Pushed,
     Flag => bool,
+    Imported => Vec<Imported>,
 }
 
 impl TryFrom<Answer> for () {
@@ -128,6 +132,7 @@ impl Command {
             Self::PurgeEvents(..) => "purge_events",
             Self::DropDays(..) => "drop_days",
             Self::SetWatermark(_) => "set_watermark",
+            Self::Import(_) => "import",
         }
     }
 
@@ -140,6 +145,10 @@ impl Command {
             }
             Self::Fire(fires) => {
                 let tasks = fires.iter().flat_map(RawFire::tasks);
+                db.names.make(conn, &db.schema, tasks).await
+            }
+            Self::Import(landings) => {
+                let tasks = landings.iter().filter_map(Landing::task);
                 db.names.make(conn, &db.schema, tasks).await
             }
             _ => Ok(Numbers::default()),
@@ -194,5 +203,6 @@ pub(super) async fn run(tx: &mut Tx<'_>, command: &Command, numbers: &Numbers) -
             tx.set_watermark(*mark).await?;
             Answer::Nothing
         }
+        Command::Import(landings) => Answer::Imported(tx.import(landings, numbers).await?),
     })
 }

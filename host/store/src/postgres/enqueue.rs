@@ -35,7 +35,7 @@ impl New {
         self.task.after.is_empty() && self.task.unique.is_none()
     }
 
-    fn flags(&self) -> i16 {
+    pub(super) fn flags(&self) -> i16 {
         let mut flags = if self.task.on_parent_failure == OnParentFailure::Run { RUNS_ANYWAY } else { 0 };
         if let Some(unique) = &self.task.unique {
             flags |= KEYED;

@@ -27,7 +27,7 @@ struct Found {
     min_writer: u32,
 }
 
-fn newest() -> u32 {
+pub(super) fn newest() -> u32 {
     u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
 }
 

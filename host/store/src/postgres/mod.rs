@@ -21,6 +21,7 @@ mod claim;
 mod command;
 mod config;
 mod control;
+mod copy;
 mod database;
 mod enqueue;
 mod events;

@@ -38,6 +38,21 @@ pub(super) async fn get(conn: &mut PgConnection, schema: &Schema, wanted: &[Task
     Ok(wanted.iter().map(|id| found.get(id).cloned()).collect())
 }
 
+/// The tasks between two places, the last one included, in the order of arrival.
+pub(super) async fn between(
+    conn: &mut PgConnection,
+    schema: &Schema,
+    after: i64,
+    last: i64,
+) -> Result<Vec<Info>> {
+    const BETWEEN: &str = concat!(
+        info!("(select y.* from $S.task y where y.seq > $1 and y.seq <= $2) t"),
+        " order by t.seq"
+    );
+    let rows = schema.query(BETWEEN).bind(after).bind(last).fetch_all(conn).await?;
+    rows.iter().map(info).collect()
+}
+
 /// See [`TaskStore::list`](crate::TaskStore::list).
 pub(super) async fn list(
     conn: &mut PgConnection,

@@ -124,6 +124,10 @@ impl TaskStore for PostgresTasks {
         }
     }
 
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         const NOW: &str = "select coalesce($1, $S.now())";
         let now = self.db.now();
