@@ -40,6 +40,7 @@ pub mod logging;
 mod pool;
 mod queue;
 mod stores;
+pub mod testing;
 pub mod worker;
 
 /// The queue for programs with an async runtime, by another name.

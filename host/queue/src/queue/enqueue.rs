@@ -158,6 +158,11 @@ impl Queue {
         tasks.iter().map(of).collect()
     }
 
+    /// The task as it would be enqueued.
+    pub(crate) async fn described<Q>(&self, task: NewTask<Q>) -> Result<Task> {
+        self.prepare(task.spec, &mut Memo::default()).await
+    }
+
     /// Checks what was said, and completes it by the settings.
     async fn prepare(&self, spec: Spec, memo: &mut Memo) -> Result<Task> {
         self.check_open()?;

@@ -135,6 +135,11 @@ impl Queue {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn on(stores: Stores, config: Config) -> Self {
+        Self::on_clock(stores, config, Arc::new(SystemClock::default()))
+    }
+
+    /// As [`Self::on`], with the clock that ids are made by.
+    pub(crate) fn on_clock(stores: Stores, config: Config, clock: Arc<dyn Clock>) -> Self {
         let ends = Ends::new();
         let watcher = {
             let (ends, tasks) = (ends.clone(), Arc::clone(&stores.tasks));
@@ -146,7 +151,7 @@ impl Queue {
             ends,
             stores,
             config,
-            clock: Arc::new(SystemClock::default()),
+            clock,
             closed: watch::Sender::new(false),
             watcher,
         }))

@@ -334,6 +334,16 @@ impl<Q> NewTask<Q> {
     }
 }
 
+impl<Q> NewTask<Q> {
+    /// What it calls, for people.
+    pub(crate) fn described(&self) -> String {
+        match self.spec.function.as_str() {
+            "" => format!("the program `{}`", self.spec.module),
+            function => format!("`{function}` of `{}`", self.spec.module),
+        }
+    }
+}
+
 impl NewTask<Queue> {
     /// Checks it and puts it into the store. `Ok` means durable, as far as the store is.
     ///

@@ -103,6 +103,11 @@ impl<Q> WorkerBuilder<Q> {
         self
     }
 
+    /// What is said so far.
+    pub(crate) fn settings(&self) -> &WorkerOptions {
+        &self.options
+    }
+
     /// All of its options at once.
     pub fn options(mut self, options: WorkerOptions) -> Self {
         self.options = options;
