@@ -10,6 +10,7 @@ pub mod copy;
 pub mod core;
 mod error;
 pub mod failpoint;
+pub mod floor;
 pub mod guard;
 #[cfg(any(feature = "nats", feature = "object"))]
 pub mod log;
