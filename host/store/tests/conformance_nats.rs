@@ -4,4 +4,4 @@
 #[path = "place/nats.rs"]
 mod place;
 
-omniq_conformance::suite!(place::Nats::at(omniq_services::nats().url()));
+omniq_conformance::suite!(place::Nats::here());

@@ -7,10 +7,6 @@ mod place;
 /// With small values in the log, as they mostly are, and images taken now and then.
 #[test]
 fn nats_answers_as_the_state_machine_does() {
-    let nats = place::Nats {
-        inline: 64,
-        image_every: 8 << 10,
-        ..place::Nats::at(omniq_services::nats().url())
-    };
+    let nats = place::Nats { inline: 64, image_every: 8 << 10, ..place::Nats::here() };
     omniq_conformance::check_model(&nats, 32, 60, "tests/model_nats.seeds");
 }

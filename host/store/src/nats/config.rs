@@ -85,7 +85,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) when it is none; the message does not repeat the password.
-    pub fn of_url(url: &str, _options: &Options) -> Result<Self> {
+    pub fn of_url(url: &str, options: &Options) -> Result<Self> {
         let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -101,6 +101,7 @@ impl Config {
         let name = if name.is_empty() { "omniq" } else { name };
         check_name(name)?;
         let mut config = Self::new(servers, name);
+        config.patience = options.timeout;
         config.tls = scheme == "nats+tls";
         config.login = login.map(login_of).transpose()?;
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {

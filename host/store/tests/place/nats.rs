@@ -1,12 +1,13 @@
 //! A place on this process's server: a store of a name of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use omniq_conformance::{Factory, Place, Stores};
 use omniq_model::TaskId;
+use omniq_services::{Kind, Server};
 use omniq_store::ManualClock;
 use omniq_store::nats::{Config, NatsModules, NatsResults, NatsTasks};
 
@@ -22,9 +23,12 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Places on that server, with values outside and images as often as there is anything to learn from it.
-    pub fn at(url: &str) -> Self {
-        Self { url: url.to_owned(), inline: 0, image_every: 2 << 10 }
+    /// Places on a server of this process, with values outside and images as often as there is anything to learn from it.
+    /// It waits for no disk: what survives a loss of power is not asked here, and thousands of commands are sent.
+    pub fn here() -> Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        let server = SERVER.get_or_init(|| Server::start(Kind::Nats, &[("sync_interval", "2m")]));
+        Self { url: server.url().to_owned(), inline: 0, image_every: 2 << 10 }
     }
 }
 
