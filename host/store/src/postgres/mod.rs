@@ -16,6 +16,7 @@
 //! (`schema/0002_functions.sql`); everything else locks what it looks at, decides in memory (`plan`) and writes with a few
 //! statements, however many tasks there are.
 
+mod admin;
 mod batch;
 mod claim;
 mod command;
