@@ -1,7 +1,9 @@
-//! Results, events and modules where listings are late: what is new is seen later, and nothing is ever wrong.
+//! Results, events and modules where listings are late: what is new is seen later, and nothing is ever wrong. And where a
+//! name is said to be taken that is not.
 #![cfg(all(feature = "object", feature = "sqlite"))]
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use object_store::{
 use omniq_model::{Digest, EventKind, Module, Payload, TaskEvent, TaskId, Timestamp, Token};
 use omniq_store::object::{ObjectEvents, ObjectModules, ObjectResults, Root};
 use omniq_store::{
-    EventFilter, EventStore as _, ManualClock, ModuleStore as _, Pushed, ResultKey,
+    ErrorKind, EventFilter, EventStore as _, ManualClock, ModuleStore as _, Pushed, ResultKey,
     ResultStore as _, StagedResult,
 };
 
@@ -25,6 +27,8 @@ use omniq_store::{
 struct Stale {
     inner: InMemory,
     frozen: Mutex<Option<Vec<ObjectMeta>>>,
+    /// How many writes are answered as S3 does (409) where another one of the same name is under way.
+    conflicts: AtomicUsize,
 }
 
 impl fmt::Display for Stale {
@@ -47,6 +51,11 @@ impl Stale {
 #[async_trait]
 impl ObjectStore for Stale {
     async fn put_opts(&self, at: &Path, what: PutPayload, how: PutOptions) -> Result<PutResult> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            let (path, source) = (at.to_string(), "409 ConditionalRequestConflict".into());
+            return Err(object_store::Error::AlreadyExists { path, source });
+        }
         self.inner.put_opts(at, what, how).await
     }
 
@@ -182,4 +191,20 @@ async fn the_mark_of_the_repair_does_not_go_back_and_events_are_seen_once() {
     assert_eq!(events.watermark().await.unwrap(), (at(20), task));
     let seen = events.query(&EventFilter::default(), None, 9).await.unwrap();
     assert_eq!(seen.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [end]);
+}
+
+#[tokio::test]
+async fn a_name_that_is_only_said_to_be_taken_is_written_by_the_next_try() {
+    let (objects, root) = place();
+    let results = ObjectResults::new(root, Arc::new(ManualClock::new(Timestamp::default())));
+    let key = ResultKey { task: TaskId::derived(&[b"t"]), token: Token { fence: 1, nonce: 1 } };
+    let ttl = Duration::from_secs(5).into();
+    let staged = StagedResult { key, value: Payload::raw(*b"value"), ttl };
+    objects.conflicts.store(1, Ordering::Relaxed);
+    let error = results.put(vec![staged.clone()]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    results.put(vec![staged.clone()]).await.unwrap();
+    assert_eq!(results.get(&[key]).await.unwrap(), [Some(staged.value)]);
+    objects.conflicts.store(1, Ordering::Relaxed);
+    results.put(vec![StagedResult { key, value: Payload::raw(*b"other"), ttl }]).await.unwrap_err();
 }

@@ -71,7 +71,33 @@ impl Objects {
         let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), mode.into());
         match within(size, put).await {
             Ok(_) => Ok(true),
-            Err(Failed::Said(object_store::Error::AlreadyExists { .. })) => Ok(false),
+            Err(Failed::Said(object_store::Error::AlreadyExists { source, .. })) => {
+                self.confirm(&path, &*source, action).await
+            }
+            Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    /// Looks whether an object is there that is said to be: S3 also answers so (409) where another request for the same
+    /// name was under way, which may yet come to nothing.
+    async fn confirm(
+        &self,
+        path: &Path,
+        said: &(dyn std::error::Error + Send + Sync + 'static),
+        action: &'static str,
+    ) -> Result<bool> {
+        use object_store::Error::{NotFound, NotModified, Precondition};
+        let sure = matches!(said.downcast_ref(), Some(NotModified { .. } | Precondition { .. }));
+        if sure || self.root.folder.is_some() {
+            return Ok(false);
+        }
+        match within(0, self.root.objects.head(path)).await {
+            Ok(_) => Ok(false),
+            Err(Failed::Said(NotFound { .. })) => Err(Error::unavailable(
+                NAME,
+                action,
+                "another request for the same name was under way",
+            )),
             Err(failed) => Err(self.error(failed, action)),
         }
     }
