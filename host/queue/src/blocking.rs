@@ -199,10 +199,10 @@ impl Queue {
     ///
     /// # Errors
     /// As there.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub fn enqueue_in<Q>(
         &self,
-        transaction: &mut sqlx::SqliteConnection,
+        transaction: &mut impl crate::Transaction,
         tasks: impl IntoIterator<Item = NewTask<Q>>,
     ) -> Result<Vec<TaskHandle>> {
         let handles = self.runtime.wait(self.inner.enqueue_in(transaction, tasks))??;

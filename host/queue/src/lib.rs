@@ -50,8 +50,10 @@ pub type SyncTaskQueue = blocking::Queue;
 /// The queue by another name.
 pub type TaskQueue = Queue;
 
-/// The SQL library whose connections [`Queue::enqueue_in`] takes, in the version it needs.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use queue::Transaction;
+/// The SQL library whose transactions [`Queue::enqueue_in`] takes, in the version it needs.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sqlx;
 
 pub use error::{Error, NoResult, Result, StoreFailure};

@@ -20,6 +20,8 @@ pub mod nats;
 #[cfg(feature = "object")]
 pub mod object;
 mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]

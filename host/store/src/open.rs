@@ -90,6 +90,11 @@ async fn tasks_at(url: &str, options: &Options) -> Result<Arc<dyn TaskStore>> {
             let config = crate::redis::Config::of_url(url, options)?;
             Ok(Arc::new(crate::redis::RedisTasks::shared(config).await?))
         }
+        #[cfg(feature = "postgres")]
+        Place::Postgres => {
+            let config = crate::postgres::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::postgres::PostgresTasks::shared(config).await?))
+        }
     }
 }
 
@@ -130,6 +135,11 @@ async fn results_at(url: &str, options: &Options) -> Result<Arc<dyn ResultStore>
             let config = crate::redis::Config::of_url(url, options)?;
             Ok(Arc::new(crate::redis::RedisResults::shared(config).await?))
         }
+        #[cfg(feature = "postgres")]
+        Place::Postgres => {
+            let config = crate::postgres::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::postgres::PostgresResults::shared(config).await?))
+        }
     }
 }
 
@@ -144,7 +154,7 @@ pub async fn open_events(url: &str, options: &Options) -> Result<Arc<dyn EventSt
 }
 
 #[cfg_attr(
-    not(any(feature = "sqlite", feature = "object")),
+    not(any(feature = "sqlite", feature = "object", feature = "postgres")),
     expect(unused_variables, reason = "memory needs none of them")
 )]
 async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> {
@@ -163,6 +173,11 @@ async fn events_at(url: &str, options: &Options) -> Result<Arc<dyn EventStore>> 
         Place::Objects => {
             let root = crate::object::reach(url, options).await?;
             Ok(Arc::new(crate::object::ObjectEvents::shared(root)))
+        }
+        #[cfg(feature = "postgres")]
+        Place::Postgres => {
+            let config = crate::postgres::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::postgres::PostgresEvents::shared(config).await?))
         }
         #[cfg(feature = "nats")]
         Place::Nats => Err(Error::Config(
@@ -186,7 +201,13 @@ pub async fn open_modules(url: &str, options: &Options) -> Result<Arc<dyn Module
 }
 
 #[cfg_attr(
-    not(any(feature = "sqlite", feature = "object", feature = "nats", feature = "redis")),
+    not(any(
+        feature = "sqlite",
+        feature = "object",
+        feature = "nats",
+        feature = "redis",
+        feature = "postgres"
+    )),
     expect(unused_variables, reason = "memory needs none of them")
 )]
 async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>> {
@@ -216,6 +237,11 @@ async fn modules_at(url: &str, options: &Options) -> Result<Arc<dyn ModuleStore>
             let config = crate::redis::Config::of_url(url, options)?;
             Ok(Arc::new(crate::redis::RedisModules::shared(config).await?))
         }
+        #[cfg(feature = "postgres")]
+        Place::Postgres => {
+            let config = crate::postgres::Config::of_url(url, options)?;
+            Ok(Arc::new(crate::postgres::PostgresModules::shared(config).await?))
+        }
     }
 }
 
@@ -237,16 +263,18 @@ enum Place<'a> {
     Nats,
     #[cfg(feature = "redis")]
     Redis,
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
-/// Backends beside memory: what people call each, its schemes, and the feature that adds it, as far as this version has it.
-const BACKENDS: [(&str, &[&str], Option<&str>); 6] = [
-    ("SQLite", &["sqlite"], Some("sqlite")),
-    ("file", &["file"], Some("object")),
-    ("object store", &["s3", "az", "gs"], Some("cloud")),
-    ("PostgreSQL", &["postgres", "postgresql"], None),
-    ("Redis", &["redis", "rediss", "valkey", "valkeys"], Some("redis")),
-    ("NATS", &["nats", "nats+tls"], Some("nats")),
+/// Backends beside memory: what people call each, its schemes, and the feature that adds it.
+const BACKENDS: [(&str, &[&str], &str); 6] = [
+    ("SQLite", &["sqlite"], "sqlite"),
+    ("file", &["file"], "object"),
+    ("object store", &["s3", "az", "gs"], "cloud"),
+    ("PostgreSQL", &["postgres", "postgresql"], "postgres"),
+    ("Redis", &["redis", "rediss", "valkey", "valkeys"], "redis"),
+    ("NATS", &["nats", "nats+tls"], "nats"),
 ];
 
 /// What this build can open.
@@ -257,6 +285,7 @@ fn here() -> String {
         (cfg!(feature = "cloud"), "`s3://BUCKET`, `az://CONTAINER`, `gs://BUCKET`"),
         (cfg!(feature = "nats"), "`nats://HOST`"),
         (cfg!(feature = "redis"), "`redis://HOST`"),
+        (cfg!(feature = "postgres"), "`postgres://HOST/DATABASE`"),
     ];
     let here: Vec<_> = all.iter().filter(|(is_here, _)| *is_here).map(|(_, form)| *form).collect();
     let comma = if here.is_empty() { "" } else { ", " };
@@ -277,6 +306,8 @@ fn place(url: &str) -> Result<Place<'_>> {
         "nats" | "nats+tls" => Ok(Place::Nats),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => Ok(Place::Redis),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Place::Postgres),
         _ => Err(no_backend(scheme)),
     }
 }
@@ -285,12 +316,9 @@ fn no_backend(scheme: &str) -> Error {
     let backend = BACKENDS.iter().find(|(_, schemes, _)| schemes.contains(&scheme));
     let here = here();
     Error::Config(match backend {
-        Some((backend, _, Some(feature))) => format!(
+        Some((backend, _, feature)) => format!(
             "this build leaves out the {backend} backend; it has {here}, and the feature `{feature}` adds it"
         ),
-        Some((backend, _, None)) => {
-            format!("this version has no {backend} backend yet for `{scheme}:`; it has {here}")
-        }
         None => format!("`{}:` is no kind of store; there are {here}", shown(scheme)),
     })
 }
@@ -373,7 +401,8 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_opened_is_said_without_its_password() {
         for (url, part) in [
-            ("postgres://user:secret@host/db", "no PostgreSQL backend yet for `postgres:`"),
+            #[cfg(not(feature = "postgres"))]
+            ("postgres://user:secret@host/db", "leaves out the PostgreSQL backend"),
             #[cfg(not(feature = "redis"))]
             ("redis://:secret@host", "leaves out the Redis backend"),
             #[cfg(not(feature = "nats"))]

@@ -82,7 +82,7 @@ fn is_here(kind: StorageKind) -> bool {
         StorageKind::File => cfg!(feature = "object"),
         StorageKind::Redis => cfg!(feature = "redis"),
         StorageKind::Nats => cfg!(feature = "nats"),
-        StorageKind::Postgres => false,
+        StorageKind::Postgres => cfg!(feature = "postgres"),
     }
 }
 

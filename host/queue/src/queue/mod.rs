@@ -12,7 +12,7 @@ mod handle;
 mod modules;
 mod open;
 mod task;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod transaction;
 mod worker;
 
@@ -30,6 +30,8 @@ pub use filter::{FilterError, parse_filter};
 pub use handle::TaskHandle;
 pub use modules::{Published, Push};
 pub use task::{NewTask, TaskBuilder};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use transaction::Transaction;
 pub use worker::WorkerBuilder;
 
 pub(crate) use task::Spec;

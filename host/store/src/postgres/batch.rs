@@ -34,10 +34,16 @@ pub(super) trait Item: Send + Sync + Sized + 'static {
     fn is_plain(&self) -> bool;
 
     /// Carries plain items out; answers in their order.
-    fn run(db: &Database, items: Vec<Self>) -> impl Future<Output = (Vec<Self>, Result<Vec<Self::Answer>>)> + Send;
+    fn run(
+        db: &Database,
+        items: Vec<Self>,
+    ) -> impl Future<Output = (Vec<Self>, Result<Vec<Self::Answer>>)> + Send;
 
     /// Carries any items out in one transaction.
-    fn transact(db: &Database, items: Vec<Self>) -> impl Future<Output = Result<Vec<Self::Answer>>> + Send;
+    fn transact(
+        db: &Database,
+        items: Vec<Self>,
+    ) -> impl Future<Output = Result<Vec<Self::Answer>>> + Send;
 }
 
 /// A call and where its answer goes.
@@ -77,7 +83,10 @@ impl Queues {
 }
 
 /// Hands a call in and waits for its answer.
-pub(super) async fn ask<I: Item>(queue: &mpsc::Sender<Ask<I>>, items: Vec<I>) -> Result<Vec<I::Answer>> {
+pub(super) async fn ask<I: Item>(
+    queue: &mpsc::Sender<Ask<I>>,
+    items: Vec<I>,
+) -> Result<Vec<I::Answer>> {
     let (reply, answer) = oneshot::channel();
     queue.send(Ask { items, reply }).await.map_err(|_| Fault::Closed)?;
     answer.await.map_err(|_| Fault::Lost("it went away before it answered".into()))?
@@ -119,13 +128,11 @@ async fn answer<I: Item>(db: &Database, asks: Vec<Ask<I>>) {
 
 async fn answer_alike<I: Item>(db: &Database, asks: Vec<Ask<I>>, is_plain: bool) {
     let counts: Vec<usize> = asks.iter().map(|ask| ask.items.len()).collect();
-    let (items, replies): (Vec<_>, Vec<_>) = asks.into_iter().map(|ask| (ask.items, ask.reply)).unzip();
+    let (items, replies): (Vec<_>, Vec<_>) =
+        asks.into_iter().map(|ask| (ask.items, ask.reply)).unzip();
     let items: Vec<I> = items.into_iter().flatten().collect();
-    let (items, done) = if is_plain {
-        I::run(db, items).await
-    } else {
-        (Vec::new(), I::transact(db, items).await)
-    };
+    let (items, done) =
+        if is_plain { I::run(db, items).await } else { (Vec::new(), I::transact(db, items).await) };
     match done {
         Ok(answers) => {
             let mut answers = answers.into_iter();
@@ -219,7 +226,9 @@ impl Item for RawEnd {
     async fn run(db: &Database, items: Vec<Self>) -> (Vec<Self>, Result<Vec<Finished>>) {
         let done = finish_leased(db, &items).await;
         let done = match done {
-            Ok(done) if done.iter().all(Option::is_some) => Ok(done.into_iter().flatten().collect()),
+            Ok(done) if done.iter().all(Option::is_some) => {
+                Ok(done.into_iter().flatten().collect())
+            }
             Ok(done) => {
                 let (mut rest, mut places) = (Vec::new(), Vec::new());
                 for (place, item) in items.into_iter().enumerate() {
@@ -273,7 +282,8 @@ async fn finish_leased(db: &Database, ends: &[RawEnd]) -> Result<Vec<Option<Fini
         Some(row) => sqlx::Row::try_get(row, 0)?,
         None => None,
     };
-    let applied: HashSet<_> = ids.unwrap_or_default().into_iter().map(super::sql::task_id).collect();
+    let applied: HashSet<_> =
+        ids.unwrap_or_default().into_iter().map(super::sql::task_id).collect();
     for (place, raw) in quick {
         if applied.contains(&raw.end.id) {
             done[place] = raw.state().map(Finished::Applied);

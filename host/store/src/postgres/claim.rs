@@ -91,7 +91,12 @@ fn query(
         .bind(now)
         .bind(session(of))
         .bind(places.iter().map(|place| place.lane).collect::<Vec<_>>())
-        .bind(places.iter().map(|place| i32::try_from(place.left.min(MOST)).unwrap_or(0)).collect::<Vec<_>>())
+        .bind(
+            places
+                .iter()
+                .map(|place| i32::try_from(place.left.min(MOST)).unwrap_or(0))
+                .collect::<Vec<_>>(),
+        )
         .bind(places.iter().map(|place| count(place.bytes)).collect::<Vec<_>>())
         .bind(places.iter().map(|place| place.nonce.cast_signed()).collect::<Vec<_>>())
         .bind(cursors.of(places))
@@ -112,7 +117,10 @@ fn read(rows: &[PgRow], places: &[Place]) -> Result<Claimed> {
             seq: row.try_get(1)?,
             rank: row.try_get(2)?,
             id: task_id(id),
-            token: Token { fence: fence.cast_unsigned(), nonce: places.get(want).map_or(0, |place| place.nonce) },
+            token: Token {
+                fence: fence.cast_unsigned(),
+                nonce: places.get(want).map_or(0, |place| place.nonce),
+            },
             attempt: small(row.try_get(5)?),
             crashes: small(row.try_get(6)?),
             created: Timestamp::from_millis(row.try_get::<Option<i64>, _>(7)?.unwrap_or_default()),
@@ -151,11 +159,15 @@ async fn places(db: &Database, wants: &[Want]) -> Result<Vec<Place>> {
     let lanes = || wants.iter().map(|want| &want.lane);
     let mut known = db.names.known_lanes(lanes());
     if known.iter().any(Option::is_none) {
-        let missing: Vec<Lane> =
-            lanes().zip(&known).filter(|(_, known)| known.is_none()).map(|(lane, _)| lane.clone()).collect();
+        let missing: Vec<Lane> = lanes()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+            .map(|(lane, _)| lane.clone())
+            .collect();
         let mut conn = db.acquire().await?;
         let missing: Vec<&Lane> = missing.iter().collect();
-        db.bounded(&mut conn, async |conn| db.names.find_lanes(conn, &db.schema, &missing).await).await?;
+        db.bounded(&mut conn, async |conn| db.names.find_lanes(conn, &db.schema, &missing).await)
+            .await?;
         known = db.names.known_lanes(lanes());
     }
     let places = wants.iter().zip(known).filter_map(|(want, lane)| Some(Place::new(lane?, want)));
@@ -178,7 +190,9 @@ async fn walk(db: &Database, of: SessionId, mut places: Vec<Place>) -> Result<Ve
         db.cursors.note(&places, &claimed, begun.elapsed());
         let rest = rest(&places, &claimed);
         let expired = match claimed.stopped.and_then(|want| places.get(want)) {
-            Some(place) => db.command(&Command::ExpireFirst(place.lane)).await.and_then(usize::try_from),
+            Some(place) => {
+                db.command(&Command::ExpireFirst(place.lane)).await.and_then(usize::try_from)
+            }
             None => Ok(0),
         };
         leases.extend(claimed.leases);
@@ -210,8 +224,10 @@ impl Tx<'_> {
             select id from walk where over order by rank, seq limit 1000";
         let query = self.query(FIRST).bind(lane).bind(self.now.as_millis());
         let rows = query.fetch_all(&mut *self.conn).await?;
-        let ids: Vec<TaskId> = rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
-        let mut held: HashMap<TaskId, _> = self.hold(&ids).await?.into_iter().map(|live| (live.id, live)).collect();
+        let ids: Vec<TaskId> =
+            rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
+        let mut held: HashMap<TaskId, _> =
+            self.hold(&ids).await?.into_iter().map(|live| (live.id, live)).collect();
         let (mut plan, mut expired_now) = (Plan::default(), 0);
         for id in ids {
             let Some(live) = held.remove(&id) else { continue };
@@ -319,7 +335,8 @@ impl Cursors {
         }
         // Several in a row that took much longer than their rows are worth: nobody may have told of a snapshot.
         let fair = std::time::Duration::from_millis(30)
-            + std::time::Duration::from_micros(100) * u32::try_from(claimed.leases.len()).unwrap_or(u32::MAX);
+            + std::time::Duration::from_micros(100)
+                * u32::try_from(claimed.leases.len()).unwrap_or(u32::MAX);
         marks.slow = if took > fair { marks.slow + 1 } else { 0 };
         if marks.slow >= 5 {
             self.used.store(true, Ordering::Relaxed);

@@ -13,9 +13,7 @@ use super::finish::RawEnd;
 use super::names::Numbers;
 use super::schedule::RawFire;
 use super::tx::Tx;
-use crate::{
-    Enqueued, Finished, Fired, Imported, Moved, Outcome, Pushed, Select, Session,
-};
+use crate::{Enqueued, Finished, Fired, Imported, Moved, Outcome, Pushed, Select, Session};
 
 /// What is to be written.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ pub(super) enum Command {
     RemoveModule(Name, Name),
     Append(Vec<(Vec<u8>, TaskEvent)>),
     PurgeEvents(Timestamp, usize),
-    DropDays(&'static str, i64, bool),
+    DropDays(&'static str, i64, Option<usize>),
     SetWatermark((Timestamp, TaskId)),
     Import(Vec<Landing>),
 }
@@ -192,13 +190,17 @@ pub(super) async fn run(tx: &mut Tx<'_>, command: &Command, numbers: &Numbers) -
         Command::Fire(fires) => Answer::Fired(tx.fire(fires, numbers).await?),
         Command::PurgeResults(max) => Answer::Count(tx.purge_results(*max).await?),
         Command::PushModule(module, bytes) => Answer::Pushed(tx.push_module(module, bytes).await?),
-        Command::RemoveModule(name, version) => Answer::Flag(tx.remove_module(name, version).await?),
+        Command::RemoveModule(name, version) => {
+            Answer::Flag(tx.remove_module(name, version).await?)
+        }
         Command::Append(events) => {
             tx.append(events).await?;
             Answer::Nothing
         }
         Command::PurgeEvents(before, max) => Answer::Count(tx.purge_events(*before, *max).await?),
-        Command::DropDays(table, before, all) => Answer::Count(tx.drop_days(table, *before, *all).await?),
+        Command::DropDays(table, before, max) => {
+            Answer::Count(tx.drop_days(table, *before, *max).await?)
+        }
         Command::SetWatermark(mark) => {
             tx.set_watermark(*mark).await?;
             Answer::Nothing

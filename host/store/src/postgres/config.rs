@@ -47,8 +47,22 @@ pub struct Config {
 const OURS: &str = "`schema`, `pool`, `pgbouncer`, `listen`, `durability` and `timeout`";
 /// What the client library knows.
 const THEIRS: [&str; 16] = [
-    "sslmode", "ssl-mode", "sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "host",
-    "hostaddr", "port", "dbname", "user", "password", "application_name",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
 ];
 
 impl Config {
@@ -78,7 +92,11 @@ impl Config {
                 config.set(name, value)?;
             }
         }
-        let rest = if theirs.is_empty() { base.to_owned() } else { format!("{base}?{}", theirs.join("&")) };
+        let rest = if theirs.is_empty() {
+            base.to_owned()
+        } else {
+            format!("{base}?{}", theirs.join("&"))
+        };
         config.connect = connect_options(&rest)?;
         if query.split('&').all(|pair| !pair.starts_with("application_name=")) {
             config.connect = config.connect.application_name("omniq");
@@ -88,29 +106,43 @@ impl Config {
 
     pub(crate) fn of_url(url: &str, options: &Options) -> Result<Self> {
         let config = Self::new(url)?;
-        let named = url.split(['?', '&']).any(|part| part.starts_with("durability="));
-        Ok(if named { config } else { Self { durability: options.durability, ..config } })
+        let says = |name: &str| url.split(['?', '&']).any(|part| part.starts_with(name));
+        Ok(Self {
+            durability: if says("durability=") { config.durability } else { options.durability },
+            patience: if says("timeout=") { config.patience } else { options.timeout },
+            ..config
+        })
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let bad = |what: &str| Error::Config(format!("`{name}` in the URL of PostgreSQL must be {what}"));
+        let bad =
+            |what: &str| Error::Config(format!("`{name}` in the URL of PostgreSQL must be {what}"));
         match name {
             "schema" => {
                 let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
                 let first = value.chars().next().is_some_and(|c| !c.is_ascii_digit());
-                if !first || value.len() > 48 || !value.chars().all(fits) || value.starts_with("pg_") {
-                    return Err(bad("1 to 48 lower-case letters, digits and `_`, such as `omniq`, not beginning with a digit or `pg_`"));
+                if !first
+                    || value.len() > 48
+                    || !value.chars().all(fits)
+                    || value.starts_with("pg_")
+                {
+                    return Err(bad(
+                        "1 to 48 lower-case letters, digits and `_`, such as `omniq`, not beginning with a digit or `pg_`",
+                    ));
                 }
                 self.schema = value.to_owned();
             }
             "pool" => {
                 let count = value.parse().ok().filter(|count| (2..=200).contains(count));
-                self.connections = count.ok_or_else(|| bad("a number of connections from 2 to 200"))?;
+                self.connections =
+                    count.ok_or_else(|| bad("a number of connections from 2 to 200"))?;
             }
             "pgbouncer" => self.pooled = value.parse().map_err(|_| bad("`true` or `false`"))?,
             "timeout" => {
                 let seconds = value.parse().ok().filter(|seconds| (1..=600).contains(seconds));
-                self.patience = Duration::from_secs(seconds.ok_or_else(|| bad("a number of seconds from 1 to 600"))?);
+                self.patience = Duration::from_secs(
+                    seconds.ok_or_else(|| bad("a number of seconds from 1 to 600"))?,
+                );
             }
             "durability" => {
                 self.durability = match value {
@@ -122,8 +154,10 @@ impl Config {
             }
             "listen" if value == "off" => self.listen = Listen::Off,
             "listen" => {
-                let url = decoded(value).ok_or_else(|| bad("`off`, or a URL with `%26` for `&`"))?;
-                self.listen = Listen::At(Box::new(connect_options(&url)?.application_name("omniq")));
+                let url =
+                    decoded(value).ok_or_else(|| bad("`off`, or a URL with `%26` for `&`"))?;
+                self.listen =
+                    Listen::At(Box::new(connect_options(&url)?.application_name("omniq")));
             }
             _ => {
                 return Err(Error::Config(format!(
@@ -138,7 +172,9 @@ impl Config {
     pub(super) fn place(&self) -> String {
         let database = self.connect.get_database().unwrap_or_else(|| self.connect.get_username());
         match self.connect.get_socket() {
-            Some(socket) => format!("the schema `{}` of `{database}` at `{}`", self.schema, socket.display()),
+            Some(socket) => {
+                format!("the schema `{}` of `{database}` at `{}`", self.schema, socket.display())
+            }
             None => {
                 let (host, port) = (self.connect.get_host(), self.connect.get_port());
                 format!("the schema `{}` of `{database}` at `{host}:{port}`", self.schema)
@@ -199,12 +235,18 @@ mod tests {
         let url = "postgres://ada:secret@db:6432/jobs?schema=acme_2&pool=4&pgbouncer=true&timeout=3&durability=os\
                    &listen=postgres://ada:secret@db:5432/jobs%3Fsslmode=disable&sslmode=disable";
         let config = Config::new(url).unwrap();
-        assert_eq!((config.schema.as_str(), config.connections, config.pooled), ("acme_2", 4, true));
+        assert_eq!(
+            (config.schema.as_str(), config.connections, config.pooled),
+            ("acme_2", 4, true)
+        );
         assert_eq!((config.patience, config.durability), (Duration::from_secs(3), Durability::Os));
         assert!(matches!(&config.listen, Listen::At(options) if options.get_port() == 5432));
         assert!(!format!("{config:?} {}", config.place()).contains("secret"));
         assert_eq!(config.place(), "the schema `acme_2` of `jobs` at `db:6432`");
-        let config = Config::of_url("postgres://h/d", &Options { durability: Durability::None, ..Options::default() });
+        let config = Config::of_url(
+            "postgres://h/d",
+            &Options { durability: Durability::None, ..Options::default() },
+        );
         assert_eq!(config.unwrap().durability, Durability::None);
     }
 
@@ -224,7 +266,8 @@ mod tests {
             ("secret=secret", "not known"),
             ("sslmode=secret2", "not understood"),
         ] {
-            let error = Config::new(&format!("postgres://u:secret@h/d?{query}")).unwrap_err().to_string();
+            let error =
+                Config::new(&format!("postgres://u:secret@h/d?{query}")).unwrap_err().to_string();
             assert!(error.contains(part), "{query}: {error}");
             assert!(!error.contains("secret@"), "{query}: {error}");
         }

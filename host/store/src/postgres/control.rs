@@ -105,7 +105,10 @@ impl Tx<'_> {
             let rows = sql.into_query(self.schema).fetch_all(&mut *self.conn).await?;
             for row in &rows {
                 after = row.try_get(0)?;
-                if filter::fits_labels(filter, row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default()) {
+                if filter::fits_labels(
+                    filter,
+                    row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default(),
+                ) {
                     chosen.push(Chosen { seq: after, id: task_id(row.try_get(1)?) });
                 }
                 if chosen.len() == select.max {
@@ -139,7 +142,7 @@ impl Tx<'_> {
         for row in sql.into_query(self.schema).fetch_all(&mut *self.conn).await? {
             let (seq, id): (i64, _) = (row.try_get(0)?, task_id(row.try_get(1)?));
             let bytes = row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default();
-            if seq < end && !taken.contains(&id) && filter::fits_labels(filter, bytes) {
+            if seq <= end && !taken.contains(&id) && filter::fits_labels(filter, bytes) {
                 skipped.push((id, state(row.try_get(2)?)));
             }
         }
@@ -151,8 +154,10 @@ impl Tx<'_> {
         const ENDED: &str = "
             select d.seq, d.id, d.lane, d.state, d.attempt, d.fence, d.rank, d.flags, d.nonce, d.started,
                    t.created, t.keep, t.ttl, d.result, case when d.flags & 1 <> 0 then t.body else ''::bytea end
-              from unnest($1::bigint[]) as u(seq) join $S.done d on d.seq = u.seq join $S.task t on t.seq = u.seq
-             order by d.seq for update of d";
+              from unnest($1::bigint[]) as u(seq)
+             cross join lateral (select * from $S.done d where d.seq = u.seq offset 0 for update) d
+             cross join lateral (select * from $S.task t where t.seq = u.seq offset 0) t
+             order by d.seq";
         let seqs: Vec<i64> = chosen.iter().map(|chosen| chosen.seq).collect();
         let ended = |row: &sqlx::postgres::PgRow| {
             Ok(Ended {
@@ -235,7 +240,9 @@ impl Tx<'_> {
             .collect::<Result<_>>()?;
         let keys: BTreeSet<(&str, &str)> = keyed
             .iter()
-            .filter_map(|(_, task)| Some((task.lane.tenant.as_str(), task.unique.as_ref()?.key.as_str())))
+            .filter_map(|(_, task)| {
+                Some((task.lane.tenant.as_str(), task.unique.as_ref()?.key.as_str()))
+            })
             .collect();
         self.lock_keys(&keys).await?;
         for task in tasks {

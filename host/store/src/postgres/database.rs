@@ -91,14 +91,20 @@ impl Handle {
     }
 
     /// Carries work out on the database's runtime. It is carried out also when the call is dropped.
-    pub(super) async fn run<T, F>(&self, action: &'static str, work: impl FnOnce(Arc<Database>) -> F) -> crate::Result<T>
+    pub(super) async fn run<T, F>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(Arc<Database>) -> F,
+    ) -> crate::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         self.check()?;
         let done = self.0.db.runtime.spawn(work(Arc::clone(&self.0.db))).await;
-        let done = done.map_err(|_| Error::unavailable("postgres", action, "the store went away before it answered"))?;
+        let done = done.map_err(|_| {
+            Error::unavailable("postgres", action, "the store went away before it answered")
+        })?;
         done.map_err(|fault| fault.into_error(&self.0.db.place, action))
     }
 
@@ -171,7 +177,8 @@ pub(super) struct Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let runtime = self.owned.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let runtime =
+            self.owned.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
@@ -185,7 +192,9 @@ impl Database {
             .thread_name("omniq-postgres")
             .enable_all()
             .build()
-            .map_err(|error| Error::Config(format!("the store's runtime did not start: {error}")))?;
+            .map_err(|error| {
+                Error::Config(format!("the store's runtime did not start: {error}"))
+            })?;
         let handle = runtime.handle().clone();
         let opened = handle.spawn(Self::open_on(config, handle.clone())).await;
         let opened = opened.unwrap_or_else(|_| Err(Error::Closed("postgres")));
@@ -244,6 +253,16 @@ impl Database {
         self.config.clock.as_ref().map(|clock| clock.now().as_millis())
     }
 
+    /// The time now.
+    pub(super) async fn clock(&self) -> Result<i64> {
+        const NOW: &str = "select $S.now()";
+        if let Some(now) = self.now() {
+            return Ok(now);
+        }
+        let rows = self.fetch(|schema| schema.query(NOW)).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+    }
+
     /// A connection, once one is free or can be made.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>> {
         self.breaks.pause().await;
@@ -273,11 +292,16 @@ impl Database {
     }
 
     /// Has one statement carried out by itself; once more if it collided with others.
-    pub(super) async fn fetch(&self, make: impl Fn(&Schema) -> Bound + Send + Sync) -> Result<Vec<PgRow>> {
+    pub(super) async fn fetch(
+        &self,
+        make: impl Fn(&Schema) -> Bound + Send + Sync,
+    ) -> Result<Vec<PgRow>> {
         let mut tries = Tries::default();
         loop {
             let mut conn = self.acquire().await?;
-            let done = self.bounded(&mut conn, async |conn| self.fetch_on(conn, make(&self.schema)).await).await;
+            let done = self
+                .bounded(&mut conn, async |conn| self.fetch_on(conn, make(&self.schema)).await)
+                .await;
             drop(conn);
             match done {
                 Err(fault) => tries.again(self, fault).await?,
@@ -378,7 +402,8 @@ impl Database {
         } else {
             String::new()
         };
-        let begin = format!("begin isolation level read committed; {pins} {session} select $S.now()");
+        let begin =
+            format!("begin isolation level read committed; {pins} {session} select $S.now()");
         let row = sqlx::raw_sql(AssertSqlSafe(self.schema.fill(&begin))).fetch_one(conn).await?;
         let now = self.now();
         Ok(Timestamp::from_millis(now.map_or_else(|| row.try_get(0), Ok)?))
@@ -392,7 +417,9 @@ impl Database {
                 Ok(done)
             }
             Err(fault) => {
-                if !fault.is_of_connection() && sqlx::raw_sql("rollback").execute(conn).await.is_err() {
+                if !fault.is_of_connection()
+                    && sqlx::raw_sql("rollback").execute(conn).await.is_err()
+                {
                     return Err(Fault::Lost(fault.to_string()));
                 }
                 Err(fault)
@@ -408,7 +435,8 @@ impl Database {
     ) -> Result<T> {
         let patience = self.config.patience;
         let done = timeout(patience, work(&mut *conn)).await;
-        let done = done.unwrap_or_else(|_| Err(Fault::Lost(format!("no answer came within {patience:?}"))));
+        let done = done
+            .unwrap_or_else(|_| Err(Fault::Lost(format!("no answer came within {patience:?}"))));
         match &done {
             Err(fault) if fault.is_of_connection() => {
                 conn.close_on_drop();

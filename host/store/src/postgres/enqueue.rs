@@ -36,7 +36,8 @@ impl New {
     }
 
     pub(super) fn flags(&self) -> i16 {
-        let mut flags = if self.task.on_parent_failure == OnParentFailure::Run { RUNS_ANYWAY } else { 0 };
+        let mut flags =
+            if self.task.on_parent_failure == OnParentFailure::Run { RUNS_ANYWAY } else { 0 };
         if let Some(unique) = &self.task.unique {
             flags |= KEYED;
             if unique.scope == Scope::UntilStarted {
@@ -92,8 +93,15 @@ impl<'a> Rows<'a> {
     }
 
     pub(super) fn query(&self, schema: &Schema, now: Option<i64>) -> Bound {
-        const PUT: &str = "select * from $S.put_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-        let query = schema.query(PUT).bind(now).bind(&self.ids).bind(&self.lanes).bind(&self.codes).bind(&self.ranks);
+        const PUT: &str =
+            "select * from $S.put_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        let query = schema
+            .query(PUT)
+            .bind(now)
+            .bind(&self.ids)
+            .bind(&self.lanes)
+            .bind(&self.codes)
+            .bind(&self.ranks);
         let query = query.bind(&self.flags).bind(&self.run_ats).bind(&self.delays).bind(&self.ttls);
         query.bind(&self.keeps).bind(&self.waits).bind(&self.bodies)
     }
@@ -136,7 +144,11 @@ struct Batch<'a> {
 
 impl Tx<'_> {
     /// See [`TaskStore::enqueue`](crate::TaskStore::enqueue). The numbers of all that these tasks have are known.
-    pub(super) async fn enqueue(&mut self, tasks: &[&New], numbers: &Numbers) -> Result<Vec<Enqueued>> {
+    pub(super) async fn enqueue(
+        &mut self,
+        tasks: &[&New],
+        numbers: &Numbers,
+    ) -> Result<Vec<Enqueued>> {
         let mut batch = Batch::default();
         self.hold_keys(tasks).await?;
         self.look_up(&mut batch, tasks).await?;
@@ -149,7 +161,8 @@ impl Tx<'_> {
 
     /// Keeps others from taking the same keys until the transaction is over.
     async fn hold_keys(&mut self, tasks: &[&New]) -> Result<()> {
-        let keys: BTreeSet<(&str, &str)> = tasks.iter().filter_map(|new| key_of(&new.task)).collect();
+        let keys: BTreeSet<(&str, &str)> =
+            tasks.iter().filter_map(|new| key_of(&new.task)).collect();
         self.lock_keys(&keys).await
     }
 
@@ -162,8 +175,10 @@ impl Tx<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        let (tenants, keys): (Vec<String>, Vec<Vec<u8>>) =
-            keys.iter().map(|(tenant, key)| ((*tenant).to_owned(), key.as_bytes().to_vec())).unzip();
+        let (tenants, keys): (Vec<String>, Vec<Vec<u8>>) = keys
+            .iter()
+            .map(|(tenant, key)| ((*tenant).to_owned(), key.as_bytes().to_vec()))
+            .unzip();
         self.query(LOCK).bind(tenants).bind(keys).execute(&mut *self.conn).await?;
         Ok(())
     }
@@ -182,14 +197,19 @@ impl Tx<'_> {
     /// Finds the tasks that others are to wait for, and holds those that have not ended where they are.
     async fn look_up_parents(&mut self, batch: &mut Batch<'_>, tasks: &[&New]) -> Result<()> {
         const PARENTS: &str = "select * from $S.hold_parents($1)";
-        let ids: BTreeSet<TaskId> = tasks.iter().flat_map(|new| new.task.after.iter().copied()).collect();
+        let ids: BTreeSet<TaskId> =
+            tasks.iter().flat_map(|new| new.task.after.iter().copied()).collect();
         let mut missing: Vec<Uuid> = ids.into_iter().map(uuid).collect();
         // One that was on the move has to come to rest; each look waits for whoever moves it.
         for _ in 0..20 {
             if missing.is_empty() {
                 return Ok(());
             }
-            let rows = self.query(PARENTS).bind(std::mem::take(&mut missing)).fetch_all(&mut *self.conn).await?;
+            let rows = self
+                .query(PARENTS)
+                .bind(std::mem::take(&mut missing))
+                .fetch_all(&mut *self.conn)
+                .await?;
             for row in &rows {
                 let id: Uuid = row.try_get(0)?;
                 match row.try_get::<Option<i16>, _>(2)? {
@@ -210,13 +230,17 @@ impl Tx<'_> {
               from unnest($1::text[], $2::bytea[]) with ordinality as u(tenant, key, place)
               join $S.ukey k on k.tenant = u.tenant and k.key = u.key and (k.until is null or k.until > $3)
               join $S.task t on t.seq = k.holder
-              left join $S.state x on x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank";
+              left join lateral (select x.state from $S.state x
+                                  where x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank offset 0) x
+                on true";
         let keys: Vec<(&str, &str)> = tasks.iter().filter_map(|new| key_of(&new.task)).collect();
         if keys.is_empty() {
             return Ok(());
         }
-        let (tenants, bytes): (Vec<String>, Vec<Vec<u8>>) =
-            keys.iter().map(|(tenant, key)| ((*tenant).to_owned(), key.as_bytes().to_vec())).unzip();
+        let (tenants, bytes): (Vec<String>, Vec<Vec<u8>>) = keys
+            .iter()
+            .map(|(tenant, key)| ((*tenant).to_owned(), key.as_bytes().to_vec()))
+            .unzip();
         let query = self.query(HOLDERS).bind(tenants).bind(bytes).bind(self.now.as_millis());
         for row in query.fetch_all(&mut *self.conn).await? {
             let place = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
@@ -298,7 +322,8 @@ impl Tx<'_> {
             let waits = i32::try_from(task.parents.len()).unwrap_or(i32::MAX);
             rows.push(task.new, numbers, if task.result.is_some() { -1 } else { waits })?;
         }
-        let row = rows.query(self.schema, Some(self.now.as_millis())).fetch_one(&mut *self.conn).await?;
+        let row =
+            rows.query(self.schema, Some(self.now.as_millis())).fetch_one(&mut *self.conn).await?;
         let put = read_put(&row)?;
         if put.made < accepted.len() {
             return Err(Fault::Again("the same task came in by another way".into()));
@@ -326,7 +351,9 @@ impl Tx<'_> {
             for id in &task.parents {
                 let parent = places.get(id).copied().or_else(|| held.get(id).map(|(seq, _)| *seq));
                 let (Some(parent), Some(child)) = (parent, places.get(&task.new.task.id)) else {
-                    return Err(Fault::Other("a task that others are to wait for has no place".into()));
+                    return Err(Fault::Other(
+                        "a task that others are to wait for has no place".into(),
+                    ));
                 };
                 parents.push(parent);
                 children.push(*child);
@@ -341,7 +368,12 @@ impl Tx<'_> {
     }
 
     /// Tasks that are over at once, since one they wait for has failed.
-    async fn insert_ended(&mut self, accepted: &[Accepted<'_>], seqs: &[i64], numbers: &Numbers) -> Result<()> {
+    async fn insert_ended(
+        &mut self,
+        accepted: &[Accepted<'_>],
+        seqs: &[i64],
+        numbers: &Numbers,
+    ) -> Result<()> {
         let mut done = Done::default();
         for (task, seq) in accepted.iter().zip(seqs) {
             let Some(result) = &task.result else { continue };
@@ -408,8 +440,11 @@ fn key_of(task: &Task) -> Option<(&str, &str)> {
 /// Asks which of these tasks are there.
 fn known(schema: &Schema, ids: &[TaskId]) -> Bound {
     const KNOWN: &str = "
-        select t.id, x.state, t.seq, t.body from unnest($1::uuid[]) as u(id) join $S.task t on t.id = u.id
-          left join $S.state x on x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank";
+        select t.id, x.state, t.seq, t.body from unnest($1::uuid[]) as u(id)
+         cross join lateral (select * from $S.task t where t.id = u.id offset 0) t
+          left join lateral (select x.state from $S.state x
+                              where x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank offset 0) x
+            on true";
     schema.query(KNOWN).bind(super::sql::uuids(ids))
 }
 

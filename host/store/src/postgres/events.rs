@@ -79,8 +79,8 @@ impl EventStore for PostgresEvents {
     }
 
     async fn purge(&self, before: Timestamp, max: usize) -> Result<usize> {
-        // Days that are over go whole, whatever is in them: that costs next to nothing.
-        let days = Command::DropDays("event", before.as_millis(), true);
+        // Days that are over go whole, the first one whatever is in it: that costs next to nothing.
+        let days = Command::DropDays("event", before.as_millis(), Some(max));
         let dropped: usize = self.db.ask(days, "forget days of events").await?;
         if dropped >= max {
             return Ok(dropped);
@@ -111,7 +111,9 @@ fn select(schema: &Schema, filter: &EventFilter, after: Option<u64>, max: usize)
     sql.push("select position, record from $S.event e where true");
     if let Some(after) = after {
         // A position that was purged lies before everything that is left.
-        sql.push(" and (e.at, e.position) > (coalesce((select a.at from $S.event a where a.position = ");
+        sql.push(
+            " and (e.at, e.position) > (coalesce((select a.at from $S.event a where a.position = ",
+        );
         sql.int(after).push("), ").int(i64::MIN).push("), ").int(after).push(")");
     }
     if let Some(task) = filter.task {
@@ -145,7 +147,8 @@ fn mark(rows: &[PgRow]) -> Answer<(Timestamp, TaskId)> {
     let none = (Timestamp::from_millis(i64::MIN), TaskId::from_bytes([0; 16]));
     let Some(row) = rows.first() else { return Ok(none) };
     let text: String = row.try_get(0)?;
-    let parts = text.split_once(' ').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
+    let parts =
+        text.split_once(' ').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
     let (at, id) = parts.ok_or_else(|| Fault::Corrupt(format!("`{text}` is no watermark")))?;
     Ok((Timestamp::from_millis(at), id))
 }
@@ -173,7 +176,7 @@ impl Tx<'_> {
               from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::smallint[], $5::bytea[], $6::bigint[])
                        with ordinality as u(at, task, fence, kind, record, earliest, place)
              where not exists (select 1 from $S.event e where e.task = u.task and e.fence = u.fence and e.kind = u.kind
-                                                          and e.at >= u.earliest)
+                                                          and e.at >= u.earliest offset 0)
              order by u.place";
         self.query(LOCK).execute(&mut *self.conn).await?;
         let mut seen = BTreeSet::new();
@@ -184,7 +187,12 @@ impl Tx<'_> {
             .bind(events.iter().map(|(_, event)| event.at.as_millis()).collect::<Vec<i64>>())
             .bind(events.iter().map(|(_, event)| uuid(event.task)).collect::<Vec<Uuid>>())
             .bind(events.iter().map(|(_, event)| event.fence.cast_signed()).collect::<Vec<i64>>())
-            .bind(events.iter().map(|(_, event)| i16::from(event.kind.number())).collect::<Vec<i16>>())
+            .bind(
+                events
+                    .iter()
+                    .map(|(_, event)| i16::from(event.kind.number()))
+                    .collect::<Vec<i16>>(),
+            )
             .bind(events.iter().map(|(bytes, _)| bytes.as_slice()).collect::<Vec<_>>())
             .bind(events.iter().map(|(_, event)| earliest(event.task)).collect::<Vec<i64>>());
         match query.execute(&mut *self.conn).await.map_err(Fault::from) {
@@ -206,12 +214,18 @@ impl Tx<'_> {
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
-    /// Drops the partitions of days that were over by then: empty ones, or all. Tells how many rows went with them.
-    pub(super) async fn drop_days(&mut self, table: &'static str, before: i64, all: bool) -> Answer<usize> {
+    /// Drops the partitions of days that were over by then: empty ones, or also others with about so many rows. Tells how
+    /// many went with them.
+    pub(super) async fn drop_days(
+        &mut self,
+        table: &'static str,
+        before: i64,
+        max: Option<usize>,
+    ) -> Answer<usize> {
         const DROP: &str = "select $S.drop_days($1, $2, $3)";
         // Others do not wait long behind the lock that this waits for.
         sqlx::raw_sql("set local lock_timeout = 200").execute(&mut *self.conn).await?;
-        let query = self.query(DROP).bind(table).bind(before).bind(all);
+        let query = self.query(DROP).bind(table).bind(before).bind(max.map(count));
         let gone: i64 = query.fetch_one(&mut *self.conn).await?.try_get(0)?;
         Ok(usize::try_from(gone).unwrap_or(0))
     }

@@ -38,12 +38,14 @@ impl From<sqlx::Error> for Fault {
                 let code = inner.code().unwrap_or_default().into_owned();
                 of_code(&code, inner.message())
             }
-            sqlx::Error::PoolTimedOut => Self::NotReached("no connection was free or could be made in time".into()),
+            sqlx::Error::PoolTimedOut => {
+                Self::NotReached("no connection was free or could be made in time".into())
+            }
             sqlx::Error::PoolClosed => Self::Closed,
             sqlx::Error::RowNotFound => Self::Other("an answer had no row".into()),
-            error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. }) => {
-                Self::Corrupt(error.to_string())
-            }
+            error @ (sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }) => Self::Corrupt(error.to_string()),
             other => Self::Lost(other.to_string()),
         }
     }
@@ -60,7 +62,9 @@ fn of_code(code: &str, message: &str) -> Fault {
         ("53100", _) => Fault::Full(message.to_owned()),
         (_, "XX") => Fault::Corrupt(told()),
         // Read-only: a standby. Rights, names, passwords, and what is not there.
-        ("25006", _) => Fault::Config(format!("{message}: the server is a standby or only lets itself be read")),
+        ("25006", _) => {
+            Fault::Config(format!("{message}: the server is a standby or only lets itself be read"))
+        }
         (_, "28" | "3D" | "3F" | "42") => Fault::Config(told()),
         // Too many connections, out of memory; shutting down or starting up.
         (_, "53") => Fault::NotReached(told()),
@@ -73,7 +77,9 @@ impl Fault {
     /// When a connection was to be had.
     pub(super) fn on_connect(error: sqlx::Error) -> Self {
         match Self::from(error) {
-            Self::Lost(reason) | Self::Other(reason) | Self::Again(reason) => Self::NotReached(reason),
+            Self::Lost(reason) | Self::Other(reason) | Self::Again(reason) => {
+                Self::NotReached(reason)
+            }
             other => other,
         }
     }
@@ -93,12 +99,18 @@ impl Fault {
         match self {
             Self::Full(reason) => Error::Full { place: place.into(), reason },
             Self::Corrupt(reason) => Error::Corrupt { place: place.into(), reason },
-            Self::Config(reason) => Error::Config(format!("{place} cannot be used to {action}: {reason}")),
+            Self::Config(reason) => {
+                Error::Config(format!("{place} cannot be used to {action}: {reason}"))
+            }
             Self::Closed => Error::Closed("postgres"),
             Self::NotReached(reason) => {
                 Error::not_applied("postgres", action, format!("{place}: {reason}"))
             }
-            Self::NoDay | Self::NoDays(_) => Error::unavailable("postgres", action, format!("{place}: a day's partition could not be made")),
+            Self::NoDay | Self::NoDays(_) => Error::unavailable(
+                "postgres",
+                action,
+                format!("{place}: a day's partition could not be made"),
+            ),
             Self::Again(reason) => Error::unavailable(
                 "postgres",
                 action,

@@ -98,7 +98,14 @@ pub(super) enum Order {
 ///
 /// Each state has a walk of its own over an index in that order, so that a few of them are found among very many others;
 /// for all states there is one walk over the tasks.
-pub(super) fn places(filter: &Filter, states: &[State], order: Order, from: i64, max: usize, can: &str) -> Sql {
+pub(super) fn places(
+    filter: &Filter,
+    states: &[State],
+    order: Order,
+    from: i64,
+    max: usize,
+    can: &str,
+) -> Sql {
     let mut sql = Sql::default();
     let labels = if filter.labels.is_empty() { "null::bytea" } else { "t.body" };
     let (sign, way) = if order == Order::Oldest { (">", "") } else { ("<", " desc") };
@@ -107,8 +114,15 @@ pub(super) fn places(filter: &Filter, states: &[State], order: Order, from: i64,
     if by_task {
         let numbers = states.iter().copied().map(number).collect();
         sql.push("(select t.seq, t.id, x.state, ").push(labels).push(" as body from $S.task t");
-        sql.push(" join $S.state x on x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank");
-        sql.push(" where t.seq ").push(sign).push(" ").int(from).push(" and x.state = any(").numbers(numbers).push(")");
+        sql.push(" cross join lateral (select x.state, x.flags from $S.state x where x.seq = t.seq and x.id = t.id");
+        sql.push(" and x.lane = t.lane and x.rank = t.rank offset 0) x");
+        sql.push(" where t.seq ")
+            .push(sign)
+            .push(" ")
+            .int(from)
+            .push(" and x.state = any(")
+            .numbers(numbers)
+            .push(")");
         sql.push(can);
         conditions(filter, &mut sql);
         sql.push(" order by t.seq").push(way).push(" limit ").int(max).push(")");
@@ -116,11 +130,18 @@ pub(super) fn places(filter: &Filter, states: &[State], order: Order, from: i64,
     for (index, state) in states.iter().filter(|_| !by_task).enumerate() {
         sql.push(if index == 0 { "(" } else { " union all (" });
         let number = number(*state).to_string();
-        sql.push("select x.seq, x.id, ").push(&number).push("::smallint as state, ").push(labels).push(" as body from ");
+        sql.push("select x.seq, x.id, ")
+            .push(&number)
+            .push("::smallint as state, ")
+            .push(labels)
+            .push(" as body from ");
         if *state == State::Ready {
             // Its index is by lane and rank: each of them is walked for itself.
             sql.push("$S.lane l cross join generate_series(0, 18) as g(rank) cross join lateral (select r.* from $S.ready r");
-            sql.push(" where r.lane = l.id and r.rank = g.rank::smallint and r.seq ").push(sign).push(" ").int(from);
+            sql.push(" where r.lane = l.id and r.rank = g.rank::smallint and r.seq ")
+                .push(sign)
+                .push(" ")
+                .int(from);
             sql.push(" order by r.seq").push(way);
             if is_of_rows_only(filter) {
                 sql.push(" limit ").int(max);
@@ -131,7 +152,11 @@ pub(super) fn places(filter: &Filter, states: &[State], order: Order, from: i64,
         } else {
             sql.push("$S.").push(table(*state)).push(" x");
         }
-        sql.push(" join $S.task t on t.seq = x.seq where x.seq ").push(sign).push(" ").int(from).push(can);
+        sql.push(" cross join lateral (select * from $S.task t where t.seq = x.seq offset 0) t where x.seq ")
+            .push(sign)
+            .push(" ")
+            .int(from)
+            .push(can);
         if state.is_terminal() {
             sql.push(" and x.state = ").push(&number);
             if *state != State::Succeeded {

@@ -68,7 +68,8 @@ impl Tx<'_> {
     pub(super) async fn finish(&mut self, ends: &[&RawEnd]) -> Result<Vec<Finished>> {
         let ids: Vec<TaskId> = ends.iter().map(|raw| raw.end.id).collect();
         let live = self.hold(&ids).await?;
-        let mut live: HashMap<TaskId, Live> = live.into_iter().map(|live| (live.id, live)).collect();
+        let mut live: HashMap<TaskId, Live> =
+            live.into_iter().map(|live| (live.id, live)).collect();
         let mut gone = self.gone(&ids, &live).await?;
         let mut plan = Plan::default();
         let mut answers = Vec::with_capacity(ends.len());
@@ -110,15 +111,21 @@ impl Tx<'_> {
     ) -> Result<HashMap<TaskId, Gone>> {
         const GONE: &str = "
             select t.id, d.state, d.fence, d.nonce
-              from unnest($1::uuid[]) as u(id) join $S.task t on t.id = u.id join $S.done d on d.seq = t.seq";
-        let missing: Vec<TaskId> = ids.iter().copied().filter(|id| !live.contains_key(id)).collect();
+              from unnest($1::uuid[]) as u(id)
+             cross join lateral (select t.id, t.seq from $S.task t where t.id = u.id offset 0) t
+             cross join lateral (select * from $S.done d where d.seq = t.seq offset 0) d";
+        let missing: Vec<TaskId> =
+            ids.iter().copied().filter(|id| !live.contains_key(id)).collect();
         let mut gone = HashMap::new();
         if missing.is_empty() {
             return Ok(gone);
         }
         for row in self.query(GONE).bind(uuids(&missing)).fetch_all(&mut *self.conn).await? {
             let state = state(row.try_get(1)?);
-            gone.insert(task_id(row.try_get(0)?), Gone { state, fence: row.try_get(2)?, nonce: row.try_get(3)? });
+            gone.insert(
+                task_id(row.try_get(0)?),
+                Gone { state, fence: row.try_get(2)?, nonce: row.try_get(3)? },
+            );
         }
         Ok(gone)
     }

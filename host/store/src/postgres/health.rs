@@ -10,6 +10,7 @@ use sqlx::Row;
 
 use super::command::Command;
 use super::database::Database;
+use super::events::DAY;
 use super::fault::Result;
 
 /// How often it is looked.
@@ -83,8 +84,9 @@ impl Database {
             return;
         }
         self.look_after().await;
-        let today = self.now();
-        let chores = [Command::AddUp, Command::DropDays("done", today.unwrap_or(i64::MAX), false)];
+        // A transaction that began before midnight may still bring something: the day before is left alone.
+        let yesterday = self.clock().await.map_or(i64::MIN, |now| now.saturating_sub(DAY));
+        let chores = [Command::AddUp, Command::DropDays("done", yesterday, None)];
         for (chore, is_due) in chores.iter().zip([true, self.trouble.are_days_due()]) {
             if is_due && let Err(fault) = self.command(chore).await {
                 tracing::debug!(%fault, chore = chore.kind(), "a chore was not done; it comes again");
@@ -100,7 +102,9 @@ impl Database {
         match self.held_snapshot().await {
             Ok(held) => {
                 self.cursors.hold(held.as_ref().is_some_and(|held| held.age >= HELD));
-                if let Some(held) = held.filter(|held| held.age >= ALARM && self.trouble.is_to_be_told()) {
+                if let Some(held) =
+                    held.filter(|held| held.age >= ALARM && self.trouble.is_to_be_told())
+                {
                     tracing::warn!(
                         place = self.place,
                         pid = held.pid,
@@ -137,6 +141,10 @@ impl Database {
         }
         let rows = self.fetch(|schema| schema.query(SLOTS)).await?;
         let slot = rows.first().map(|row| row.try_get::<String, _>(0)).transpose()?;
-        Ok(slot.map(|name| HeldSnapshot { pid: 0, age: ALARM, who: format!("replication slot `{name}`") }))
+        Ok(slot.map(|name| HeldSnapshot {
+            pid: 0,
+            age: ALARM,
+            who: format!("replication slot `{name}`"),
+        }))
     }
 }

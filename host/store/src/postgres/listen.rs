@@ -15,7 +15,9 @@ const SPACING: Duration = Duration::from_millis(20);
 /// Starts what listens, tells and looks. They end with the database's runtime.
 pub(super) fn start(db: &Arc<Database>) {
     let channel = channel(&db.config.schema);
-    if !matches!(db.config.listen, Listen::Off) && (!db.config.pooled || matches!(db.config.listen, Listen::At(_))) {
+    if !matches!(db.config.listen, Listen::Off)
+        && (!db.config.pooled || matches!(db.config.listen, Listen::At(_)))
+    {
         let (config, watch) = (db.config.clone(), Arc::clone(&db.watch));
         let channel = channel.clone();
         db.runtime.spawn(async move { listen(&config, &watch, &channel).await });

@@ -32,7 +32,11 @@ pub(super) fn newest() -> u32 {
 }
 
 /// Brings the schema up to date, in the transaction that is open; whoever comes at the same time waits for that.
-pub(super) async fn migrate(conn: &mut PgConnection, schema: &Schema, name: &str) -> Result<Result<(), Error>> {
+pub(super) async fn migrate(
+    conn: &mut PgConnection,
+    schema: &Schema,
+    name: &str,
+) -> Result<Result<(), Error>> {
     if let Err(error) = check_server(conn).await? {
         return Ok(Err(error));
     }
@@ -50,7 +54,8 @@ pub(super) async fn migrate(conn: &mut PgConnection, schema: &Schema, name: &str
         if !exists(conn, name).await? {
             run(conn, &schema.fill("create schema $S")).await?;
         }
-        run(conn, &schema.fill("create table $S.meta(key text primary key, value text not null)")).await?;
+        run(conn, &schema.fill("create table $S.meta(key text primary key, value text not null)"))
+            .await?;
     }
     for (step, number) in STEPS.iter().zip(1_u32..).skip(found.schema as usize) {
         run(conn, &schema.fill(step)).await?;
@@ -91,7 +96,12 @@ async fn check_server(conn: &mut PgConnection) -> Result<Result<(), Error>> {
 
 async fn exists(conn: &mut PgConnection, name: &str) -> Result<bool> {
     const EXISTS: &str = "select to_regnamespace($1) is not null";
-    Ok(sqlx::query(EXISTS).persistent(false).bind(name.to_owned()).fetch_one(conn).await?.try_get(0)?)
+    Ok(sqlx::query(EXISTS)
+        .persistent(false)
+        .bind(name.to_owned())
+        .fetch_one(conn)
+        .await?
+        .try_get(0)?)
 }
 
 async fn found(conn: &mut PgConnection, schema: &Schema, name: &str) -> Result<Found> {
@@ -99,7 +109,8 @@ async fn found(conn: &mut PgConnection, schema: &Schema, name: &str) -> Result<F
     const META: &str = "select key, value from $S.meta where key in ('schema', 'min_writer')";
     let mut found = Found::default();
     let table = format!("{name}.meta");
-    let there: bool = sqlx::query(THERE).persistent(false).bind(table).fetch_one(&mut *conn).await?.try_get(0)?;
+    let there: bool =
+        sqlx::query(THERE).persistent(false).bind(table).fetch_one(&mut *conn).await?.try_get(0)?;
     if !there {
         return Ok(found);
     }
@@ -130,7 +141,11 @@ fn check(found: Found, name: &str) -> Result<(), Error> {
 }
 
 /// Checks that the database behind somebody else's connection is ready for tasks.
-pub(super) async fn expect(conn: &mut PgConnection, schema: &Schema, name: &str) -> Result<(), Error> {
+pub(super) async fn expect(
+    conn: &mut PgConnection,
+    schema: &Schema,
+    name: &str,
+) -> Result<(), Error> {
     let place = "the transaction's database";
     let fail = |fault: Fault| fault.into_error(place, "enqueue tasks in a transaction");
     let found = found(conn, schema, name).await.map_err(fail)?;
@@ -149,7 +164,10 @@ async fn note(conn: &mut PgConnection, schema: &Schema, number: u32) -> Result<(
         values('kind', 'tasks'), ('schema', $1), ('min_reader', $2), ('min_writer', $2), ('incarnation', gen_random_uuid()::text)
         on conflict (key) do update set value = excluded.value where meta.key <> 'incarnation'";
     let sql = AssertSqlSafe(schema.fill(NOTE));
-    let query = sqlx::query(sql).persistent(false).bind(number.to_string()).bind(number.min(MIN_WRITER).to_string());
+    let query = sqlx::query(sql)
+        .persistent(false)
+        .bind(number.to_string())
+        .bind(number.min(MIN_WRITER).to_string());
     query.execute(conn).await?;
     Ok(())
 }

@@ -53,9 +53,12 @@ impl ModuleStore for PostgresModules {
         const FIND: &str = "
             select record from $S.module where name = $1 and ($2::text is null or version = $2)
              order by seq desc limit 1";
-        let (name, version) = (name.as_str().to_owned(), version.map(|version| version.as_str().to_owned()));
+        let (name, version) =
+            (name.as_str().to_owned(), version.map(|version| version.as_str().to_owned()));
         let found = self.db.run("find a module", move |db| async move {
-            let rows = db.fetch(|schema| schema.query(FIND).bind(name.clone()).bind(version.clone())).await?;
+            let rows = db
+                .fetch(|schema| schema.query(FIND).bind(name.clone()).bind(version.clone()))
+                .await?;
             rows.first().map(module).transpose()
         });
         found.await
@@ -116,15 +119,25 @@ impl Tx<'_> {
         self.lock_modules().await?;
         let (name, version) = (module.name.as_str(), module.version.as_str());
         let hash = module.digest.as_bytes().to_vec();
-        let query = self.query(MODULE).bind(name.to_owned()).bind(version.to_owned()).bind(hash.clone());
-        let made = query.bind(module.command).bind(record::encode(module)).fetch_optional(&mut *self.conn).await?;
+        let query =
+            self.query(MODULE).bind(name.to_owned()).bind(version.to_owned()).bind(hash.clone());
+        let made = query
+            .bind(module.command)
+            .bind(record::encode(module))
+            .fetch_optional(&mut *self.conn)
+            .await?;
         let Some(made) = made else {
             let query = self.query(THERE).bind(name.to_owned()).bind(version.to_owned());
             let there = digest(query.fetch_one(&mut *self.conn).await?.try_get(0)?)?;
-            return Ok(if there == module.digest { Pushed::Unchanged } else { Pushed::Conflict(there) });
+            return Ok(if there == module.digest {
+                Pushed::Unchanged
+            } else {
+                Pushed::Conflict(there)
+            });
         };
         self.query(COMPONENT).bind(hash).bind(bytes.to_vec()).execute(&mut *self.conn).await?;
-        let names = module.functions.iter().map(|function| (clean(&function.short), clean(&function.name)));
+        let names =
+            module.functions.iter().map(|function| (clean(&function.short), clean(&function.name)));
         let (shorts, names): (Vec<String>, Vec<String>) = names.unzip();
         let query = self.query(FUNCTIONS).bind(made.try_get::<i64, _>(0)?).bind(shorts).bind(names);
         query.execute(&mut *self.conn).await?;
@@ -133,13 +146,15 @@ impl Tx<'_> {
 
     /// See [`ModuleStore::remove`].
     pub(super) async fn remove_module(&mut self, name: &Name, version: &Name) -> Answer<bool> {
-        const REMOVE: &str = "delete from $S.module where name = $1 and version = $2 returning digest, seq";
+        const REMOVE: &str =
+            "delete from $S.module where name = $1 and version = $2 returning digest, seq";
         const FUNCTIONS: &str = "delete from $S.function where module = $1";
         const ORPHAN: &str = "
             delete from $S.component where digest = $1
                and not exists (select 1 from $S.module m where m.digest = $1)";
         self.lock_modules().await?;
-        let query = self.query(REMOVE).bind(name.as_str().to_owned()).bind(version.as_str().to_owned());
+        let query =
+            self.query(REMOVE).bind(name.as_str().to_owned()).bind(version.as_str().to_owned());
         let Some(row) = query.fetch_optional(&mut *self.conn).await? else { return Ok(false) };
         let (hash, seq): (Vec<u8>, i64) = (row.try_get(0)?, row.try_get(1)?);
         self.query(FUNCTIONS).bind(seq).execute(&mut *self.conn).await?;

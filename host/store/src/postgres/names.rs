@@ -86,9 +86,13 @@ impl Names {
     }
 
     /// What has no number here yet of what these tasks have.
-    fn missing<'a>(&self, tasks: impl Iterator<Item = &'a Task>) -> (Numbers, HashMap<Lane, i32>, HashSet<Code>) {
+    fn missing<'a>(
+        &self,
+        tasks: impl Iterator<Item = &'a Task>,
+    ) -> (Numbers, HashMap<Lane, i32>, HashSet<Code>) {
         let known = self.known();
-        let (mut numbers, mut lanes, mut codes) = (Numbers::default(), HashMap::new(), HashSet::new());
+        let (mut numbers, mut lanes, mut codes) =
+            (Numbers::default(), HashMap::new(), HashSet::new());
         let mut last: Option<&Task> = None;
         for task in tasks {
             let alike = |last: &Task| {
@@ -148,28 +152,43 @@ impl Names {
     }
 
     /// The number of a lane; it is made if there is none.
-    pub(super) async fn make_lane(&self, conn: &mut PgConnection, schema: &Schema, lane: &Lane) -> Result<i32> {
+    pub(super) async fn make_lane(
+        &self,
+        conn: &mut PgConnection,
+        schema: &Schema,
+        lane: &Lane,
+    ) -> Result<i32> {
         let made = make_lanes(conn, schema, HashMap::from([(lane.clone(), 0)])).await?;
-        let (lane, numbered) = made.into_iter().next().ok_or_else(|| Fault::Other("a lane got no number".into()))?;
+        let (lane, numbered) =
+            made.into_iter().next().ok_or_else(|| Fault::Other("a lane got no number".into()))?;
         self.learn(lane, numbered);
         Ok(numbered.number)
     }
 
     /// The numbers of these lanes as far as they have one, by what is known here.
-    pub(super) fn known_lanes<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) -> Vec<Option<i32>> {
+    pub(super) fn known_lanes<'a>(
+        &self,
+        lanes: impl Iterator<Item = &'a Lane>,
+    ) -> Vec<Option<i32>> {
         let known = self.known();
         lanes.map(|lane| known.lanes.get(lane).map(|lane| lane.number)).collect()
     }
 
     /// Reads the numbers of these lanes.
-    pub(super) async fn find_lanes(&self, conn: &mut PgConnection, schema: &Schema, lanes: &[&Lane]) -> Result<()> {
+    pub(super) async fn find_lanes(
+        &self,
+        conn: &mut PgConnection,
+        schema: &Schema,
+        lanes: &[&Lane],
+    ) -> Result<()> {
         const FIND: &str = "
             select l.id, l.tenant, l.queue, l.ranks from unnest($1::text[], $2::text[]) as u(tenant, queue)
               join $S.lane l on l.tenant = u.tenant and l.queue = u.queue";
         let column = |name: fn(&Lane) -> &Name| -> Vec<String> {
             lanes.iter().map(|lane| name(lane).as_str().to_owned()).collect()
         };
-        let query = schema.query(FIND).bind(column(|lane| &lane.tenant)).bind(column(|lane| &lane.queue));
+        let query =
+            schema.query(FIND).bind(column(|lane| &lane.tenant)).bind(column(|lane| &lane.queue));
         for row in query.fetch_all(conn).await? {
             let name = lane(row.try_get(1)?, row.try_get(2)?)?;
             self.learn(name, Numbered { number: row.try_get(0)?, ranks: row.try_get(3)? });
@@ -178,7 +197,12 @@ impl Names {
     }
 
     /// The lane with that number.
-    pub(super) async fn lane_name(&self, conn: &mut PgConnection, schema: &Schema, number: i32) -> Result<Lane> {
+    pub(super) async fn lane_name(
+        &self,
+        conn: &mut PgConnection,
+        schema: &Schema,
+        number: i32,
+    ) -> Result<Lane> {
         const NAME: &str = "select tenant, queue, ranks from $S.lane where id = $1";
         if let Some(lane) = self.known().lane_names.get(&number) {
             return Ok(lane.clone());
@@ -208,7 +232,11 @@ async fn make_lanes(
         lanes.iter().map(|(lane, _)| name(lane).as_str().to_owned()).collect()
     };
     let ranks: Vec<i32> = lanes.iter().map(|(_, ranks)| *ranks).collect();
-    let query = schema.query(MAKE).bind(column(|lane| &lane.tenant)).bind(column(|lane| &lane.queue)).bind(ranks);
+    let query = schema
+        .query(MAKE)
+        .bind(column(|lane| &lane.tenant))
+        .bind(column(|lane| &lane.queue))
+        .bind(ranks);
     let mut made = Vec::with_capacity(lanes.len());
     for row in query.fetch_all(conn).await? {
         let name = lane(row.try_get(1)?, row.try_get(2)?)?;

@@ -91,7 +91,8 @@ impl Plan {
         while let Some((parent, id, state)) = open.pop() {
             if !self.children.contains_key(&parent) {
                 let unread = open.iter().map(|(seq, ..)| *seq).chain([parent]);
-                let unread: Vec<_> = unread.filter(|seq| !self.children.contains_key(seq)).collect();
+                let unread: Vec<_> =
+                    unread.filter(|seq| !self.children.contains_key(seq)).collect();
                 self.read_children(tx, unread).await?;
             }
             for child in self.children.insert(parent, Vec::new()).unwrap_or_default() {
@@ -173,8 +174,10 @@ async fn write_waits(tx: &mut Tx<'_>, children: impl Iterator<Item = Live>) -> R
 /// Takes rows out of the tables they were in.
 async fn leave(tx: &mut Tx<'_>, gone: impl Iterator<Item = (State, &Live)>) -> Result<()> {
     const READY: &str = "
-        delete from $S.ready q using unnest($1::int[], $2::smallint[], $3::bigint[]) as u(lane, rank, seq)
-         where q.lane = u.lane and q.rank = u.rank and q.seq = u.seq";
+        delete from $S.ready q where q.ctid = any(array(
+            select q.loc from unnest($1::int[], $2::smallint[], $3::bigint[]) as u(lane, rank, seq)
+             cross join lateral (select q.ctid as loc from $S.ready q
+                                  where q.lane = u.lane and q.rank = u.rank and q.seq = u.seq offset 0) q))";
     const SCHEDULED: &str = "delete from $S.scheduled q where q.seq = any($1)";
     const BLOCKED: &str = "delete from $S.blocked q where q.seq = any($1)";
     const LEASE: &str = "delete from $S.lease q where q.id = any($1)";
@@ -195,7 +198,8 @@ async fn leave(tx: &mut Tx<'_>, gone: impl Iterator<Item = (State, &Live)>) -> R
     }
     let mut expected = ready.len() + scheduled.len() + blocked.len() + leased.len();
     let mut gone = |done: sqlx::postgres::PgQueryResult| {
-        expected = expected.saturating_sub(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX));
+        expected =
+            expected.saturating_sub(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX));
     };
     if !ready.is_empty() {
         let query = tx.query(READY).bind(lanes).bind(ranks).bind(ready);
@@ -257,9 +261,25 @@ impl Columns {
     }
 
     async fn insert(self, tx: &mut Tx<'_>, sql: &'static str) -> Result<()> {
-        let query = tx.query(sql).bind(self.seq).bind(self.keep).bind(self.fence).bind(self.due).bind(self.id);
-        let query = query.bind(self.lane).bind(self.size).bind(self.attempt).bind(self.crashes).bind(self.waits);
-        let query = query.bind(self.rank).bind(self.flags).bind(self.nonce).bind(self.session).bind(self.expires);
+        let query = tx
+            .query(sql)
+            .bind(self.seq)
+            .bind(self.keep)
+            .bind(self.fence)
+            .bind(self.due)
+            .bind(self.id);
+        let query = query
+            .bind(self.lane)
+            .bind(self.size)
+            .bind(self.attempt)
+            .bind(self.crashes)
+            .bind(self.waits);
+        let query = query
+            .bind(self.rank)
+            .bind(self.flags)
+            .bind(self.nonce)
+            .bind(self.session)
+            .bind(self.expires);
         query.bind(self.started).bind(self.error).execute(&mut *tx.conn).await?;
         Ok(())
     }
@@ -343,8 +363,18 @@ impl Done {
         if self.seq.is_empty() {
             return Ok(());
         }
-        let query = tx.query(KEEP).bind(tx.now.as_millis()).bind(self.seq).bind(self.forget).bind(self.fence);
-        let query = query.bind(self.id).bind(self.lane).bind(self.attempt).bind(self.crashes).bind(self.rank);
+        let query = tx
+            .query(KEEP)
+            .bind(tx.now.as_millis())
+            .bind(self.seq)
+            .bind(self.forget)
+            .bind(self.fence);
+        let query = query
+            .bind(self.id)
+            .bind(self.lane)
+            .bind(self.attempt)
+            .bind(self.crashes)
+            .bind(self.rank);
         let query = query.bind(self.flags).bind(self.state).bind(self.nonce).bind(self.started);
         query.bind(self.result).execute(&mut *tx.conn).await?;
         Ok(())

@@ -16,6 +16,7 @@ use super::names;
 use super::sql::{Schema, Sql, count as limit, task_id, uuid, uuids};
 use crate::{Counts, Filter, Info, Page};
 
+/// What is to be known about the tasks `t` of a source.
 macro_rules! info {
     ($from:literal) => {
         concat!(
@@ -23,15 +24,23 @@ macro_rules! info {
                     t.created, x.due, x.started, x.finished, x.error, x.result, t.body
                from ",
             $from,
-            " join $S.state x on x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank
-              join $S.lane l on l.id = t.lane"
+            " cross join lateral (select * from $S.state x
+                                   where x.seq = t.seq and x.id = t.id and x.lane = t.lane and x.rank = t.rank offset 0) x
+              cross join lateral (select l.tenant, l.queue from $S.lane l where l.id = t.lane offset 0) l"
         )
     };
 }
 
 /// See [`TaskStore::get`](crate::TaskStore::get).
-pub(super) async fn get(conn: &mut PgConnection, schema: &Schema, wanted: &[TaskId]) -> Result<Vec<Option<Info>>> {
-    const GET: &str = info!("unnest($1::uuid[]) as u(id) join $S.task t on t.id = u.id");
+pub(super) async fn get(
+    conn: &mut PgConnection,
+    schema: &Schema,
+    wanted: &[TaskId],
+) -> Result<Vec<Option<Info>>> {
+    const GET: &str = info!(
+        "unnest($1::uuid[]) as u(id)
+         cross join lateral (select * from $S.task t where t.id = u.id offset 0) t"
+    );
     let rows = schema.query(GET).bind(uuids(wanted)).fetch_all(conn).await?;
     let found: Vec<Info> = rows.iter().map(info).collect::<Result<_>>()?;
     let found: HashMap<TaskId, Info> = found.into_iter().map(|info| (info.id, info)).collect();
@@ -74,7 +83,8 @@ pub(super) async fn list(
         let rows = sql.into_query(schema).fetch_all(&mut *conn).await?;
         for row in &rows {
             before = row.try_get(0)?;
-            if filter::fits_labels(filter, row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default()) {
+            if filter::fits_labels(filter, row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default())
+            {
                 ids.push(task_id(row.try_get(1)?));
             }
             if ids.len() == more {
@@ -94,7 +104,11 @@ pub(super) async fn list(
 }
 
 /// See [`TaskStore::count`](crate::TaskStore::count).
-pub(super) async fn count(conn: &mut PgConnection, schema: &Schema, filter: &Filter) -> Result<Counts> {
+pub(super) async fn count(
+    conn: &mut PgConnection,
+    schema: &Schema,
+    filter: &Filter,
+) -> Result<Counts> {
     if filter::is_of_lanes_only(filter) {
         return tally(conn, schema, filter).await;
     }
@@ -114,7 +128,8 @@ pub(super) async fn count(conn: &mut PgConnection, schema: &Schema, filter: &Fil
         sql.push(" x join $S.task t on t.seq = x.seq where true");
         filter::conditions(filter, &mut sql);
     }
-    let ended: Vec<i16> = states.iter().filter(|state| state.is_terminal()).map(|state| number(*state)).collect();
+    let ended: Vec<i16> =
+        states.iter().filter(|state| state.is_terminal()).map(|state| number(*state)).collect();
     if !ended.is_empty() {
         sql.push(if ended.len() == states.len() { "" } else { " union all " });
         sql.push("select x.state, count(*) from $S.done x join $S.task t on t.seq = x.seq where x.state = any(");
@@ -144,7 +159,8 @@ async fn count_one_by_one(
         let rows = sql.into_query(schema).fetch_all(&mut *conn).await?;
         for row in &rows {
             after = row.try_get(0)?;
-            if filter::fits_labels(filter, row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default()) {
+            if filter::fits_labels(filter, row.try_get::<Option<&[u8]>, _>(3)?.unwrap_or_default())
+            {
                 *counts.entry(state(row.try_get(2)?)).or_default() += 1;
             }
         }
@@ -182,7 +198,8 @@ pub(super) async fn ended(
                t.created, null::bigint, x.started, x.finished, null::bytea, x.result, t.body
           from (select * from $S.done d where d.finished >= $1 and (d.finished, d.id) > ($1, $2)
                  order by d.finished, d.id limit $3) x
-          join $S.task t on t.seq = x.seq join $S.lane l on l.id = t.lane
+         cross join lateral (select * from $S.task t where t.seq = x.seq offset 0) t
+         cross join lateral (select l.tenant, l.queue from $S.lane l where l.id = t.lane offset 0) l
          order by x.finished, x.id";
     let query = schema.query(ENDED).bind(after.0.as_millis()).bind(uuid(after.1)).bind(limit(max));
     query.fetch_all(conn).await?.iter().map(info).collect()
@@ -216,7 +233,7 @@ pub(super) async fn ready_lanes(
     rows.iter().map(|row| names::lane(row.try_get(0)?, row.try_get(1)?)).collect()
 }
 
-/// Reads a row of [`info!`].
+/// Reads a row of [`info!`] or [`ended`].
 fn info(row: &PgRow) -> Result<Info> {
     let state = state(row.try_get(4)?);
     let fence: i64 = row.try_get(7)?;

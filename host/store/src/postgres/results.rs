@@ -8,12 +8,12 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Uuid;
 
+use super::PostgresTasks;
 use super::command::Command;
 use super::config::Config;
 use super::database::Handle;
 use super::fault::Result as Answer;
 use super::sql::{Bound, Schema, millis, task_id, uuid, uuids};
-use super::PostgresTasks;
 use crate::{Result, ResultKey, ResultStore, StagedResult, failpoint};
 
 /// Results in a PostgreSQL database: their own, or that of tasks.
@@ -106,7 +106,12 @@ fn put(schema: &Schema, now: Option<i64>, results: &[StagedResult]) -> Bound {
         .bind(keys().map(|key| key.token.fence.cast_signed()).collect::<Vec<i64>>())
         .bind(keys().map(|key| key.token.nonce.cast_signed()).collect::<Vec<i64>>())
         .bind(results.iter().map(|staged| millis(staged.ttl.get())).collect::<Vec<i64>>())
-        .bind(results.iter().map(|staged| i16::from(staged.value.format.number())).collect::<Vec<i16>>())
+        .bind(
+            results
+                .iter()
+                .map(|staged| i16::from(staged.value.format.number()))
+                .collect::<Vec<i16>>(),
+        )
         .bind(results.iter().map(|staged| staged.value.bytes.as_slice()).collect::<Vec<_>>())
 }
 
@@ -114,7 +119,8 @@ fn get(schema: &Schema, keys: &[ResultKey]) -> Bound {
     const GET: &str = "
         select x.task, x.fence, x.nonce, x.format, x.bytes
           from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as u(task, fence, nonce)
-          join $S.result x on x.task = u.task and x.fence = u.fence and x.nonce = u.nonce";
+         cross join lateral (select * from $S.result x
+                              where x.task = u.task and x.fence = u.fence and x.nonce = u.nonce offset 0) x";
     schema
         .query(GET)
         .bind(keys.iter().map(|key| uuid(key.task)).collect::<Vec<Uuid>>())

@@ -102,14 +102,19 @@ impl Tx<'_> {
         const REMOVE: &str = "delete from $S.schedule where tenant = $1 and name = $2";
         let mut removed = Vec::with_capacity(names.len());
         for (tenant, name) in names {
-            let query = self.query(REMOVE).bind(tenant.as_str().to_owned()).bind(name.as_str().to_owned());
+            let query =
+                self.query(REMOVE).bind(tenant.as_str().to_owned()).bind(name.as_str().to_owned());
             removed.push(query.execute(&mut *self.conn).await?.rows_affected() > 0);
         }
         Ok(removed)
     }
 
     /// See [`TaskStore::fire`](crate::TaskStore::fire). The numbers of all that the tasks have are known.
-    pub(super) async fn fire(&mut self, fires: &[RawFire], numbers: &Numbers) -> Result<Vec<Fired>> {
+    pub(super) async fn fire(
+        &mut self,
+        fires: &[RawFire],
+        numbers: &Numbers,
+    ) -> Result<Vec<Fired>> {
         let mut answers = Vec::with_capacity(fires.len());
         for raw in fires {
             answers.push(self.fire_one(raw, numbers).await?);
@@ -127,7 +132,9 @@ impl Tx<'_> {
             .bind(fire.tenant.as_str().to_owned())
             .bind(fire.name.as_str().to_owned())
             .bind(fire.version.cast_signed());
-        let Some(row) = query.fetch_optional(&mut *self.conn).await? else { return Ok(Fired::Lost) };
+        let Some(row) = query.fetch_optional(&mut *self.conn).await? else {
+            return Ok(Fired::Lost);
+        };
         let next = Schedule { next: fire.next, ..read_schedule(&row)? };
         if self.put_schedule(&next).await?.is_none() {
             return Ok(Fired::Lost);

@@ -134,7 +134,8 @@ impl Tx<'_> {
         if !dead.is_empty() {
             let query = self.query(LOST).bind(dead.clone()).bind(count(max));
             let rows = query.fetch_all(&mut *self.conn).await?;
-            let lost: Vec<TaskId> = rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
+            let lost: Vec<TaskId> =
+                rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
             let mut lost = self.hold(&lost).await?;
             lost.retain(|task| task.session.is_some_and(|of| dead.contains(&of)));
             let mut plan = Plan::default();
@@ -151,7 +152,8 @@ impl Tx<'_> {
     /// How often a worker may die under a task; of one that cannot be read, as often as usual.
     async fn crash_budget(&mut self, id: TaskId) -> Result<u32> {
         const BODY: &str = "select body from $S.task where id = $1";
-        let row = self.query(BODY).bind(super::sql::uuid(id)).fetch_optional(&mut *self.conn).await?;
+        let row =
+            self.query(BODY).bind(super::sql::uuid(id)).fetch_optional(&mut *self.conn).await?;
         let bytes: Vec<u8> = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
         Ok(Task::decode(&bytes).map_or(Retry::default().crashes, |task| task.retry.crashes))
     }

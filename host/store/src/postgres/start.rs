@@ -26,7 +26,11 @@ pub(super) async fn prepare(config: &Config, schema: &Schema) -> crate::Result<(
                 tries += 1;
                 tokio::time::sleep(jitter(std::time::Duration::from_millis(20), tries)).await;
             }
-            Err(fault) => return Err(explained(fault, config).into_error(&place, "bring its schema up to date")),
+            Err(fault) => {
+                return Err(
+                    explained(fault, config).into_error(&place, "bring its schema up to date")
+                );
+            }
             Ok(done) => {
                 done?;
                 break;
@@ -57,7 +61,11 @@ pub(super) async fn connect(config: &Config, options: &PgConnectOptions) -> Resu
     }
 }
 
-async fn bring_up(conn: &mut PgConnection, config: &Config, schema: &Schema) -> Result<Result<(), Error>> {
+async fn bring_up(
+    conn: &mut PgConnection,
+    config: &Config,
+    schema: &Schema,
+) -> Result<Result<(), Error>> {
     sqlx::raw_sql("begin isolation level read committed; set local lock_timeout = 2000; set local statement_timeout = 60000")
         .execute(&mut *conn)
         .await?;

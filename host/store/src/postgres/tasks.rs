@@ -65,7 +65,8 @@ impl PostgresTasks {
         let (command, numbers) = db
             .run("enqueue tasks in a transaction", move |db| async move {
                 let mut conn = db.acquire().await?;
-                let numbers = db.bounded(&mut conn, async |conn| command.numbers(&db, conn).await).await?;
+                let numbers =
+                    db.bounded(&mut conn, async |conn| command.numbers(&db, conn).await).await?;
                 Ok((command, numbers))
             })
             .await?;
@@ -129,12 +130,7 @@ impl TaskStore for PostgresTasks {
     }
 
     async fn now(&self) -> Result<Timestamp> {
-        const NOW: &str = "select coalesce($1, $S.now())";
-        let now = self.db.now();
-        let millis = self.db.run("read its clock", move |db| async move {
-            let rows = db.fetch(|schema| schema.query(NOW).bind(now)).await?;
-            Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
-        });
+        let millis = self.db.run("read its clock", |db| async move { db.clock().await });
         Ok(Timestamp::from_millis(millis.await?))
     }
 
@@ -143,7 +139,12 @@ impl TaskStore for PostgresTasks {
             return Ok(Vec::new());
         }
         let tasks = tasks.into_iter().map(New::of).collect();
-        self.db.run("enqueue tasks", |db| async move { batch::ask(&db.batchers.enqueues, tasks).await }).await
+        self.db
+            .run(
+                "enqueue tasks",
+                |db| async move { batch::ask(&db.batchers.enqueues, tasks).await },
+            )
+            .await
     }
 
     async fn open_session(
@@ -165,7 +166,9 @@ impl TaskStore for PostgresTasks {
             return Ok(Vec::new());
         }
         let (id, wants) = (session.id, wants.to_vec());
-        let leases = self.db.run("claim tasks", move |db| async move { claim::claim(&db, id, &wants).await });
+        let leases = self
+            .db
+            .run("claim tasks", move |db| async move { claim::claim(&db, id, &wants).await });
         Ok(leases.await?.into_iter().map(RawLease::into_lease).collect())
     }
 
@@ -196,7 +199,9 @@ impl TaskStore for PostgresTasks {
             return Ok(Vec::new());
         }
         let ends = ends.into_iter().map(RawEnd::of).collect();
-        self.db.run("finish tasks", |db| async move { batch::ask(&db.batchers.ends, ends).await }).await
+        self.db
+            .run("finish tasks", |db| async move { batch::ask(&db.batchers.ends, ends).await })
+            .await
     }
 
     async fn cancel(&self, select: &Select) -> Result<Outcome> {
@@ -335,7 +340,10 @@ impl TaskStore for PostgresTasks {
 
     async fn is_idle(&self) -> Result<bool> {
         let idle = self.db.run("see whether anything is left", |db| async move {
-            db.read(Use::Report, |conn, schema| Box::pin(async move { read::is_idle(conn, schema).await })).await
+            db.read(Use::Report, |conn, schema| {
+                Box::pin(async move { read::is_idle(conn, schema).await })
+            })
+            .await
         });
         idle.await
     }

@@ -64,10 +64,13 @@ impl Tx<'_> {
             let left = max - moved.len();
             let query = self.query(EXPIRED).bind(now).bind(count(left));
             let rows = query.fetch_all(&mut *self.conn).await?;
-            let ids: Vec<TaskId> = rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
+            let ids: Vec<TaskId> =
+                rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
             let mut held = self.hold(&ids).await?;
             held.retain(|task| {
-                task.state != State::Running && task.attempt == 0 && task.expires.is_some_and(|at| at <= now)
+                task.state != State::Running
+                    && task.attempt == 0
+                    && task.expires.is_some_and(|at| at <= now)
             });
             held.sort_by_key(|task| (task.expires, task.seq));
             let (before, mut plan, mut moved_on) = (moved.len(), Plan::default(), false);

@@ -67,7 +67,8 @@ impl<'c> Tx<'c> {
         const WRITE: &str = "
             insert into $S.tally(lane, state, count)
             select * from unnest($1::int[], $2::smallint[], $3::bigint[])";
-        let changes = std::mem::take(&mut self.tally).into_iter().filter(|(_, change)| *change != 0);
+        let changes =
+            std::mem::take(&mut self.tally).into_iter().filter(|(_, change)| *change != 0);
         let (mut lanes, mut states, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for ((lane, state), change) in changes {
             lanes.push(lane);
@@ -110,8 +111,9 @@ impl<'c> Tx<'c> {
     /// Those of these tasks that are there and have not ended.
     async fn not_ended(&mut self, ids: Vec<TaskId>) -> Result<Vec<TaskId>> {
         const WHICH: &str = "
-            select t.id from unnest($1::uuid[]) as u(id) join $S.task t on t.id = u.id
-             where not exists (select 1 from $S.done d where d.seq = t.seq)";
+            select t.id from unnest($1::uuid[]) as u(id)
+             cross join lateral (select t.id, t.seq from $S.task t where t.id = u.id offset 0) t
+             where not exists (select 1 from $S.done d where d.seq = t.seq offset 0)";
         if ids.is_empty() {
             return Ok(ids);
         }

@@ -78,7 +78,8 @@ impl Watch {
 
     /// Takes what others are still to be told: `w` for work, `e` for ends.
     pub(super) fn take_untold(&self) -> Option<&'static str> {
-        let [work, ends] = [0, 1].map(|index: usize| self.untold[index].swap(false, Ordering::AcqRel));
+        let [work, ends] =
+            [0, 1].map(|index: usize| self.untold[index].swap(false, Ordering::AcqRel));
         match (work, ends) {
             (true, true) => Some("we"),
             (true, false) => Some("w"),
@@ -185,8 +186,14 @@ mod tests {
         assert_eq!(watch.take_untold(), None);
         watch.committed(true, true);
         assert_eq!(watch.take_untold(), Some("we"));
-        assert_eq!((watch.now(Interest::Work), watch.now(Interest::Ends)), (Changes(3), Changes(1)));
+        assert_eq!(
+            (watch.now(Interest::Work), watch.now(Interest::Ends)),
+            (Changes(3), Changes(1))
+        );
         watch.heard("e");
-        assert_eq!((watch.now(Interest::Work), watch.now(Interest::Ends)), (Changes(3), Changes(2)));
+        assert_eq!(
+            (watch.now(Interest::Work), watch.now(Interest::Ends)),
+            (Changes(3), Changes(2))
+        );
     }
 }

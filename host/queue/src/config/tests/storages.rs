@@ -184,6 +184,7 @@ fn what_is_not_there_yet_is_said_where_it_takes_effect() {
             ],
             &[],
         ),
+        #[cfg(not(feature = "postgres"))]
         (
             &[("OMNIQ_TASK_STORAGE_URL", "postgres://u:pw@h/d")],
             &[(

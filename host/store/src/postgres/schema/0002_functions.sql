@@ -3,6 +3,9 @@
 -- tables are empty when they are looked at and full when they are used. It is part of the function, not of the session, so
 -- that it holds behind a pooler of connections too.
 --
+-- A table is looked up from the rows that are at hand in a subquery with `offset 0`, and rows are deleted by their `ctid`:
+-- a join could be turned round, and would then walk the whole table for each row, which looks cheap while it is empty.
+--
 -- `p_now` is the instant by a test's clock; null: by the server's.
 
 create function $S.now() returns bigint language sql volatile as
@@ -23,7 +26,7 @@ begin
         select * from unnest(p_ids, p_lanes, p_codes, p_ranks, p_flags, p_run_ats, p_delays, p_ttls, p_keeps, p_waits, p_bodies)
             with ordinality as u(id, lane, code, rank, flags, run_at, delay, ttl, keep, waits, body, place)
     ), fresh as materialized (
-        select * from u where not exists (select 1 from $S.task t where t.id = u.id) order by place
+        select * from u where not exists (select 1 from $S.task t where t.id = u.id offset 0) order by place
     ), made as (
         insert into $S.task(seq, created, due, keep, id, lane, code, waits, rank, flags, ttl, body)
         select nextval('$S.arrival'), at,
@@ -92,17 +95,17 @@ begin
                 v_keyed := null;
                 for v_row in
                     with c as materialized (
-                        select q.seq, q.size, q.attempt = 0 and coalesce(q.expires <= v_now, false) as over
+                        select q.ctid as loc, q.seq, q.size, q.attempt = 0 and coalesce(q.expires <= v_now, false) as over
                           from $S.ready q
                          where q.lane = p_lanes[v_want] and q.rank = v_rank and q.seq > v_after
                          order by q.seq limit v_step for update skip locked
                     ), k as materialized (
-                        select c.seq, bool_or(c.over) over w as stop, sum(c.size) over w as total, row_number() over w as place
+                        select c.loc, bool_or(c.over) over w as stop, sum(c.size) over w as total, row_number() over w as place
                           from c window w as (order by c.seq)
                     ), d as (
-                        delete from $S.ready q using k
-                         where q.lane = p_lanes[v_want] and q.rank = v_rank and q.seq = k.seq
-                           and not k.stop and (k.total <= v_bytes or k.place = 1 and v_first)
+                        delete from $S.ready q
+                         where q.ctid = any(array(
+                                   select k.loc from k where not k.stop and (k.total <= v_bytes or k.place = 1 and v_first)))
                         returning q.*
                     ), l as (
                         insert into $S.lease(seq, keep, fence, due, id, lane, size, attempt, crashes, waits, rank, flags, nonce,
@@ -112,7 +115,9 @@ begin
                           from d
                         returning seq, id, fence, attempt, crashes, size, flags
                     )
-                    select l.*, t.created, t.body from l left join $S.task t on t.id = l.id order by l.seq
+                    select l.*, t.created, t.body
+                      from l left join lateral (select t.created, t.body from $S.task t where t.id = l.id offset 0) t on true
+                     order by l.seq
                 loop
                     v_taken := v_taken + 1;
                     v_bytes := greatest(v_bytes - v_row.size, 0);
@@ -172,23 +177,28 @@ declare
     v_ids uuid[];
     v_seqs bigint[];
 begin
-    with u as (
+    with u as materialized (
         select * from unnest(p_ids, p_fences, p_nonces, p_states, p_results) as u(id, fence, nonce, state, result)
+    ), h as materialized (
+        select l.*, u.state, u.result
+          from u cross join lateral (select q.ctid as loc, q.* from $S.lease q where q.id = u.id offset 0) l
+         where l.fence = u.fence and l.nonce = u.nonce and l.flags & 1 = 0
+           and not exists (select 1 from $S.edge e where e.parent = l.seq offset 0)
     ), g as (
-        delete from $S.lease l using u
-         where l.id = u.id and l.fence = u.fence and l.nonce = u.nonce and l.flags & 1 = 0
-           and not exists (select 1 from $S.edge e where e.parent = l.seq)
-        returning l.*, u.state, u.result
+        delete from $S.lease l where l.ctid = any(array(select h.loc from h)) returning l.seq
+    ), e as materialized (
+        -- What is still there once its lock was had. A case is looked up in a hash table, where a condition would be a join.
+        select * from h where case when h.seq in (select g.seq from g) then true else false end
     ), d as (
         insert into $S.done(seq, finished, forget, fence, id, lane, attempt, crashes, rank, flags, state, nonce, started, result)
         select seq, v_now, v_now + least(keep, 9223372036854775807 - v_now), fence, id, lane, attempt, crashes, rank, flags,
                state, nonce, started, result
-          from g
+          from e
     ), c as (
         insert into $S.tally(lane, state, count)
-        select lane, state, count(*) from g group by 1, 2 union all select lane, 3, -count(*) from g group by 1
+        select lane, state, count(*) from e group by 1, 2 union all select lane, 3, -count(*) from e group by 1
     )
-    select array_agg(id), array_agg(seq) into v_ids, v_seqs from g;
+    select array_agg(id), array_agg(seq) into v_ids, v_seqs from e;
     -- A task that was to wait for one of these may have come while the statement above waited for its lock: that statement
     -- saw what had been committed before it began, this one sees what was committed before the lock was given.
     if exists (select 1 from $S.edge e where e.parent = any(v_seqs)) then
@@ -225,9 +235,9 @@ declare
     v_now bigint := coalesce(p_now, $S.now());
 begin
     with due as materialized (
-        select s.seq from $S.scheduled s where s.due <= v_now order by s.due, s.seq limit p_max for update skip locked
+        select s.ctid as loc from $S.scheduled s where s.due <= v_now order by s.due, s.seq limit p_max for update skip locked
     ), g as (
-        delete from $S.scheduled s using due where s.seq = due.seq returning s.*
+        delete from $S.scheduled s where s.ctid = any(array(select due.loc from due)) returning s.*
     ), r as (
         insert into $S.ready select * from g
     ), c as (
@@ -251,15 +261,17 @@ $fn$
 begin
     return query
     with t as materialized (
-        select t.seq, t.id, t.lane, t.rank from unnest(p_ids) as u(id) join $S.task t on t.id = u.id order by t.seq
+        select t.* from unnest(p_ids) as u(id)
+         cross join lateral (select t.seq, t.id, t.lane, t.rank from $S.task t where t.id = u.id offset 0) t order by t.seq
     ), r as materialized (
-        select q.* from t join $S.ready q on q.lane = t.lane and q.rank = t.rank and q.seq = t.seq for update of q
+        select q.* from t cross join lateral (
+            select * from $S.ready q where q.lane = t.lane and q.rank = t.rank and q.seq = t.seq offset 0 for update) q
     ), s as materialized (
-        select q.* from t join $S.scheduled q on q.seq = t.seq for update of q
+        select q.* from t cross join lateral (select * from $S.scheduled q where q.seq = t.seq offset 0 for update) q
     ), b as materialized (
-        select q.* from t join $S.blocked q on q.seq = t.seq for update of q
+        select q.* from t cross join lateral (select * from $S.blocked q where q.seq = t.seq offset 0 for update) q
     ), l as materialized (
-        select q.* from t join $S.lease q on q.id = t.id for update of q
+        select q.* from t cross join lateral (select * from $S.lease q where q.id = t.id offset 0 for update) q
     )
     select 2::smallint, r.* from r union all select 1::smallint, s.* from s union all select 0::smallint, b.* from b
      union all select 3::smallint, l.* from l;
@@ -276,8 +288,9 @@ $fn$
 #variable_conflict use_column
 begin
     return query
-    select e.parent, q.* from $S.edge e join $S.blocked q on q.seq = e.child
-     where e.parent = any(p_parents) order by q.seq, e.parent for update of q;
+    select e.parent, q.*
+      from (select e.parent, e.child from $S.edge e where e.parent = any(p_parents) order by e.child, e.parent offset 0) e
+     cross join lateral (select * from $S.blocked q where q.seq = e.child offset 0 for update) q;
 end
 $fn$;
 
@@ -290,19 +303,24 @@ $fn$
 begin
     return query
     with t as materialized (
-        select t.seq, t.id, t.lane, t.rank from unnest(p_ids) as u(id) join $S.task t on t.id = u.id order by t.seq
+        select t.* from unnest(p_ids) as u(id)
+         cross join lateral (select t.seq, t.id, t.lane, t.rank from $S.task t where t.id = u.id offset 0) t order by t.seq
     ), r as materialized (
-        select q.seq, 2::smallint as state from t join $S.ready q on q.lane = t.lane and q.rank = t.rank and q.seq = t.seq
-           for key share of q
+        select q.seq, 2::smallint as state from t cross join lateral (
+            select q.seq from $S.ready q where q.lane = t.lane and q.rank = t.rank and q.seq = t.seq offset 0 for key share) q
     ), s as materialized (
-        select q.seq, 1::smallint as state from t join $S.scheduled q on q.seq = t.seq for key share of q
+        select q.seq, 1::smallint as state
+          from t cross join lateral (select q.seq from $S.scheduled q where q.seq = t.seq offset 0 for key share) q
     ), b as materialized (
-        select q.seq, 0::smallint as state from t join $S.blocked q on q.seq = t.seq for key share of q
+        select q.seq, 0::smallint as state
+          from t cross join lateral (select q.seq from $S.blocked q where q.seq = t.seq offset 0 for key share) q
     ), l as materialized (
-        select q.seq, 3::smallint as state from t join $S.lease q on q.id = t.id for key share of q
+        select q.seq, 3::smallint as state
+          from t cross join lateral (select q.seq from $S.lease q where q.id = t.id offset 0 for key share) q
     ), x as materialized (
-        select * from r union all select * from s union all select * from b union all select * from l
-         union all select d.seq, d.state from t join $S.done d on d.seq = t.seq
+        select * from r union all select * from s union all select * from b union all select * from l union all
+        select d.seq, d.state
+          from t cross join lateral (select d.seq, d.state from $S.done d where d.seq = t.seq offset 0) d
     )
     select t.id, t.seq, x.state from t left join x on x.seq = t.seq;
 end
@@ -325,8 +343,9 @@ begin
 end
 $fn$;
 
--- Drops the partitions of days that were over at an instant: empty ones, or all. Says how many rows went with them.
-create function $S.drop_days(p_table text, p_before bigint, p_all boolean) returns bigint
+-- Drops the partitions of days that were over at an instant: empty ones, or with `p_max` also others, as long as no more rows
+-- than that go with them, or it is the first. Says how many rows did.
+create function $S.drop_days(p_table text, p_before bigint, p_max bigint) returns bigint
 language plpgsql as
 $fn$
 declare
@@ -338,21 +357,22 @@ begin
         select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
          where i.inhparent = ('$S.' || p_table)::regclass
            and (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1) * 86400000::bigint <= p_before
-         order by c.relname limit 10
+         order by c.relname
     loop
-        if p_all then
-            execute format('select count(*) from $S.%I', v_name) into v_rows;
+        if p_max is null then
+            execute format('select count(*) from (select 1 from $S.%I limit 1) x', v_name) into v_rows;
+            continue when v_rows > 0;
+            -- Nobody can bring a row from here on.
+            execute format('lock table $S.%I in access exclusive mode', p_table);
+            execute format('select count(*) from (select 1 from $S.%I limit 1) x', v_name) into v_rows;
+            continue when v_rows > 0;
         else
-            execute format('select count(*) from (select 1 from $S.%I limit 1) x', v_name) into v_rows;
-            continue when v_rows > 0;
-        end if;
-        execute format('lock table $S.%I in access exclusive mode', p_table);
-        if not p_all then
-            execute format('select count(*) from (select 1 from $S.%I limit 1) x', v_name) into v_rows;
-            continue when v_rows > 0;
+            execute format('select count(*) from $S.%I', v_name) into v_rows;
+            exit when v_gone > 0 and v_gone + v_rows > p_max;
         end if;
         execute format('drop table $S.%I', v_name);
         v_gone := v_gone + v_rows;
+        exit when v_gone >= p_max;
     end loop;
     return v_gone;
 end
