@@ -75,6 +75,9 @@ impl Config {
         if !url.contains("durability=") {
             config.durability = options.durability;
         }
+        if !url.contains("timeout=") {
+            config.timeout = options.timeout;
+        }
         Ok(config)
     }
 
