@@ -1,114 +1,24 @@
-//! Many clients at once on one store that loses calls and answers: what they did is written down, then everything is
-//! drained, and the history is checked.
+//! One client of a run: what it does in each of its turns, and what it remembers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use omniq_model::{
-    Kind, Missed, Name, OnParentFailure, Payload, Schedule, Scope, SessionId, Span, State, Task,
-    TaskError, TaskId, TaskResult, Timing, Token, Unique,
+    Kind, OnParentFailure, Schedule, Scope, SessionId, Span, State, Task, TaskError, TaskId,
+    TaskResult, Token, Unique,
 };
-use omniq_store::{
-    Beat, End, ErrorKind, Finished, Fire, Fired, Held, How, Info, Moved, Outcome, Result, Session,
-    Want, WorkerInfo,
-};
+use omniq_store::{Beat, End, Fire, Fired, Held, How, Info, Session, Want, WorkerInfo};
 
-use crate::factory::Factory;
-use crate::faulty::Faulty;
-use crate::history::{self, Call, Entry, Fate, Offer, Recorder, Verdict, What};
-use crate::kit::{Kit, LEASE, START, TICK, error, lane, name, select};
+use crate::history::{self, Call, Offer, Recorder, What};
+use crate::kit::{Kit, LEASE, error, lane, select};
 use crate::roll::Rolls;
 
-/// How a run is made.
-#[derive(Debug, Clone, Copy)]
-pub struct Stress {
-    /// Everything random follows from it, but for the order in which clients get their turns.
-    pub seed: u64,
-    /// How many clients there are.
-    pub clients: u32,
-    /// Steps of each client.
-    pub steps: u32,
-    /// Of 1000 calls, so many are lost before they arrive, and of 1000 answers as many.
-    pub faults: u32,
-}
-
-/// Lets the clients loose on a fresh store, drains it, and says what the checker found.
-///
-/// # Panics
-/// When the store answers with another error than the injected ones, or does not drain.
-pub async fn stress(factory: &dyn Factory, run: Stress) -> Verdict {
-    let kit = Kit::new(factory).await;
-    let store = Arc::new(Faulty::random(kit.store.clone(), run.seed, run.faults, run.faults));
-    let recorder = Arc::new(Recorder::default());
-    let schedules: Vec<_> = ["hourly", "nightly"].map(|called| schedule(&kit, called)).into();
-    kit.store.put_schedules(schedules).await.unwrap();
-    let mut clients = tokio::task::JoinSet::new();
-    for number in 0..run.clients {
-        let mut client = Client {
-            number,
-            kit: kit.with_store(store.clone()),
-            recorder: Arc::clone(&recorder),
-            rolls: Rolls::new(run.seed ^ (u64::from(number) + 1) << 32),
-            session: None,
-            held: Vec::new(),
-            old: VecDeque::new(),
-            mine: Vec::new(),
-            mismatches: 0,
-        };
-        clients.spawn(async move {
-            for _ in 0..run.steps {
-                client.step().await;
-                tokio::task::yield_now().await;
-            }
-        });
-    }
-    // A panic of a client is the panic of the test.
-    clients.join_all().await;
-    println!("seed {}, {} calls or answers were lost", run.seed, store.heal());
-    drain(&kit, &recorder, run.clients).await;
-    let records = kit.dump().await;
-    crate::audit::audit(&*kit.store).await;
-    let mut entries = recorder.entries();
-    entries.extend(instants(&kit.store.schedules(None).await.unwrap()));
-    kit.store.close().await.unwrap();
-    history::check(&entries, &records)
-}
-
-/// How often schedules fire.
-const PERIOD: Duration = Duration::from_secs(1);
-
-fn schedule(kit: &Kit, called: &str) -> Schedule {
-    Schedule {
-        tenant: Name::default_name(),
-        name: name(called),
-        timing: Timing::Every(PERIOD.into()),
-        zone: String::new(),
-        missed: Missed::All,
-        task: kit.task(),
-        paused: None,
-        next: Some(START + PERIOD),
-        version: 0,
-        unknown: Default::default(),
-    }
-}
-
-/// Every instant that a schedule has left behind must have made its task: no answer is needed for that promise.
-fn instants(schedules: &[Schedule]) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for schedule in schedules {
-        let (mut nominal, next) = (START + PERIOD, schedule.next.expect("it goes on for ever"));
-        while nominal < next {
-            let task = Schedule::task_id(&schedule.tenant, &schedule.name, nominal);
-            entries.push(Entry::acked(task));
-            nominal = nominal + PERIOD;
-        }
-    }
-    entries
-}
+use super::told::*;
+use super::{PERIOD, answered, sweep};
 
 /// One client: producer, worker and operator in turn.
-struct Client {
+pub(super) struct Client {
     number: u32,
     kit: Kit,
     recorder: Arc<Recorder>,
@@ -123,17 +33,22 @@ struct Client {
     mismatches: u32,
 }
 
-/// Whether a call was answered; `None` when call or answer was lost.
-fn answered<T>(answer: Result<T>) -> Option<T> {
-    match answer {
-        Ok(answer) => Some(answer),
-        Err(error) if error.kind() == ErrorKind::Unavailable => None,
-        Err(error) => panic!("{error}"),
-    }
-}
-
 impl Client {
-    async fn step(&mut self) {
+    pub(super) fn new(number: u32, kit: Kit, recorder: Arc<Recorder>, rolls: Rolls) -> Self {
+        Self {
+            number,
+            kit,
+            recorder,
+            rolls,
+            session: None,
+            held: Vec::new(),
+            old: VecDeque::new(),
+            mine: Vec::new(),
+            mismatches: 0,
+        }
+    }
+
+    pub(super) async fn step(&mut self) {
         match self.rolls.below(100) {
             0..20 => self.enqueue().await,
             20..45 => self.claim().await,
@@ -431,94 +346,4 @@ impl Client {
         }
         self.die();
     }
-}
-
-/// Promotes, reclaims and expires.
-async fn sweep(kit: &Kit, recorder: &Recorder, client: u32) {
-    answered(kit.store.promote(20).await);
-    let call = recorder.begin(client, kit.now());
-    if let Some(reclaimed) = answered(kit.store.reclaim(20).await) {
-        recorder.end(call, kit.now(), reclaimed.iter().map(moved));
-    }
-    let call = recorder.begin(client, kit.now());
-    if let Some(expired) = answered(kit.store.expire(20).await) {
-        recorder.end(call, kit.now(), expired.iter().map(moved));
-    }
-}
-
-/// Ends everything that has not ended: dead sessions are reclaimed, what is ready is run.
-async fn drain(kit: &Kit, recorder: &Recorder, client: u32) {
-    kit.advance(LEASE + TICK);
-    let session = kit.session().await;
-    for _ in 0..100_000 {
-        if kit.store.is_idle().await.unwrap() {
-            return;
-        }
-        kit.advance(TICK * 100);
-        kit.store.heartbeat(&session, Held::default()).await.unwrap();
-        sweep(kit, recorder, client).await;
-        let lanes = [Default::default(), lane("acme", "media")];
-        let wants = lanes.map(|lane| Want::new(lane, 50, kit.fresh()));
-        let call = recorder.begin(client, kit.now());
-        let leases = kit.store.claim(&session, &wants).await.unwrap();
-        recorder.end(
-            call,
-            kit.now(),
-            leases.iter().map(|lease| What::Claim {
-                task: lease.id,
-                token: lease.token,
-                session: Some(session.id),
-                attempt: lease.attempt,
-            }),
-        );
-        let end = |lease: &omniq_store::Lease| {
-            let how = succeeded(lease.id, lease.token);
-            End { id: lease.id, token: lease.token, how }
-        };
-        let ends: Vec<_> = leases.iter().map(end).collect();
-        let call = recorder.begin(client, kit.now());
-        let answers = kit.store.finish(&session, ends.clone()).await.unwrap();
-        let pairs = ends.iter().zip(answers);
-        recorder.end(call, kit.now(), pairs.map(|(end, answer)| finished(end, Some(answer))));
-    }
-    panic!("the store does not drain: {:?}", kit.counts().await);
-}
-
-/// The value an attempt gives: it names its task and its token, so that no two are the same.
-fn value(id: TaskId, token: Token) -> Vec<u8> {
-    format!("{id} by {} {}", token.fence, token.nonce).into_bytes()
-}
-
-fn succeeded(id: TaskId, token: Token) -> How {
-    How::Succeeded(TaskResult::success(Payload::raw(value(id, token))))
-}
-
-fn beat(session: SessionId) -> What {
-    What::Beat { session, lease: LEASE.as_millis() as u64 }
-}
-
-fn moved(moved: &Moved) -> What {
-    What::Move { task: moved.id, fence: moved.fence, from: moved.from, to: moved.to }
-}
-
-fn moves(outcome: &Outcome) -> impl Iterator<Item = What> {
-    outcome.moved.iter().map(moved)
-}
-
-/// What an end and its answer are in a history. Where the task stands is the answer's word, while there is one.
-fn finished(end: &End, answer: Option<Finished>) -> What {
-    let wanted = match &end.how {
-        How::Succeeded(_) => State::Succeeded,
-        How::Failed(_) => State::Failed,
-        How::Cancelled(_) => State::Cancelled,
-        How::Retry { .. } | How::Release { .. } => State::Scheduled,
-    };
-    let state = match answer {
-        Some(Finished::Applied(state)) => state,
-        _ => wanted,
-    };
-    let sent = matches!(end.how, How::Succeeded(_));
-    let value = sent.then(|| history::fingerprint(&value(end.id, end.token)));
-    let outcome = answer.map_or(Fate::Unknown, Fate::from);
-    What::Finish { task: end.id, token: end.token, state, value, outcome }
 }
