@@ -32,7 +32,7 @@ impl Tx<'_> {
     pub(super) async fn cancel(&mut self, select: &Select) -> Result<Outcome> {
         let by_id = !select.filter.ids.is_empty();
         let can = if by_id { "" } else { " and (x.state <> 3 or x.cancel = 0)" };
-        let chosen = self.oldest(select, "omniq_task", can).await?;
+        let chosen = self.oldest(select, "omniq_task", can, -1).await?;
         let mut outcome = Outcome::default();
         if by_id {
             outcome.skipped = self.skipped(select, &ENDED, &chosen).await?;
@@ -68,12 +68,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The places of the oldest tasks of a table that fit.
+    /// The places of the oldest tasks of a table that fit, those behind `after` (−1: all).
     async fn oldest(
         &mut self,
         select: &Select,
         table: &'static str,
         can: &'static str,
+        mut after: i64,
     ) -> Result<Vec<i64>> {
         let filter = &select.filter;
         let states = if table == "omniq_task" { LIVE } else { ENDED };
@@ -81,7 +82,6 @@ impl Tx<'_> {
         if select.max == 0 || !filter.wants(&states) {
             return Ok(chosen);
         }
-        let mut after = -1_i64;
         loop {
             let step = if filter.labels.is_empty() { select.max } else { 1000 };
             let rows = select_oldest(filter, table, can, after, step)
@@ -206,9 +206,9 @@ impl Tx<'_> {
         const CAN: &str = " and x.state <> 4";
         let mut chosen = Vec::new();
         let mut rest = Select { filter: select.filter.clone(), max: select.max };
-        let mut after = None;
+        let mut after = -1;
         loop {
-            let can = self.oldest_after(&rest, CAN, after).await?;
+            let can = self.oldest(&rest, "omniq_done", CAN, after).await?;
             let (full, last) = (can.len() >= rest.max, can.last().copied());
             for task in self.ended(&can).await? {
                 let free = task.flags & KEYED == 0 || {
@@ -220,39 +220,8 @@ impl Tx<'_> {
                 }
             }
             rest.max = select.max - chosen.len();
-            after = last;
+            after = last.unwrap_or(after);
             if !full || rest.max == 0 {
-                return Ok(chosen);
-            }
-        }
-    }
-
-    async fn oldest_after(
-        &mut self,
-        select: &Select,
-        can: &'static str,
-        after: Option<i64>,
-    ) -> Result<Vec<i64>> {
-        let mut chosen = Vec::new();
-        let mut after = after.unwrap_or(-1);
-        let filter = &select.filter;
-        if select.max == 0 || !filter.wants(&ENDED) {
-            return Ok(chosen);
-        }
-        loop {
-            let step = if filter.labels.is_empty() { select.max } else { 1000 };
-            let sql = select_oldest(filter, "omniq_done", can, after, step);
-            let rows = sql.into_query().fetch_all(&mut *self.conn).await?;
-            for row in &rows {
-                after = row.try_get(0)?;
-                if filter.fits_labels(row.try_get::<Option<&[u8]>, _>(1)?.unwrap_or_default()) {
-                    chosen.push(after);
-                }
-                if chosen.len() == select.max {
-                    return Ok(chosen);
-                }
-            }
-            if rows.len() < step {
                 return Ok(chosen);
             }
         }
@@ -327,7 +296,7 @@ impl Tx<'_> {
 
     /// See [`TaskStore::remove`](crate::TaskStore::remove).
     pub(super) async fn remove(&mut self, select: &Select) -> Result<Outcome> {
-        let chosen = self.oldest(select, "omniq_done", "").await?;
+        let chosen = self.oldest(select, "omniq_done", "", -1).await?;
         let mut outcome = Outcome::default();
         if !select.filter.ids.is_empty() {
             outcome.skipped = self.skipped(select, &LIVE, &chosen).await?;
