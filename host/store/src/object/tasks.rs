@@ -26,8 +26,8 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Bytes of free disk space below which no new tasks are accepted, so that running ones can still end. Default 64 MiB.
     pub reserve: u64,
-    /// Bytes of log after which an image of all tasks is written, unless the last one was larger. Default 64 MiB, which
-    /// a start reads in less than a second.
+    /// Bytes of log after which an image of all tasks is written, unless the last one was larger: then that many.
+    /// Default 64 MiB.
     pub image_every: u64,
     /// How long a call waits at most. Default 30 s.
     pub patience: Duration,
