@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Config;
 use super::storage::Storage;
-use super::table::{Shown, known};
+use super::table::{Section as _, Shown, known};
 
 impl Config {
     /// Every value in use with its origin, in the order of the documentation. Secrets are hidden.

@@ -68,6 +68,12 @@ pub struct Shown {
     pub origin: Origin,
 }
 
+/// A section whose settings are shown as they were read.
+pub(super) trait Section {
+    /// The keys, the texts for people and the values for programs.
+    fn show(&self) -> Vec<(&'static str, String, Json)>;
+}
+
 /// The setting of a key.
 pub(crate) fn row(key: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.key == key)
@@ -136,10 +142,10 @@ macro_rules! settings {
                     Self { $($field: reader.get($crate::config::table::known($key)),)+ }
                 }
 
-                /// The keys, the texts for people and the values for programs.
-                #[expect(clippy::allow_attributes, reason = "only some sections are shown by this")]
-                #[allow(dead_code, reason = "storages show what their settings resolve to")]
-                pub(in $crate::config) fn show(&self) -> Vec<(&'static str, String, serde_json::Value)> {
+            }
+
+            impl $crate::config::table::Section for $name {
+                fn show(&self) -> Vec<(&'static str, String, serde_json::Value)> {
                     use $crate::config::value::Value as _;
                     vec![$(($key, self.$field.show(), self.$field.json()),)+]
                 }
