@@ -184,7 +184,10 @@ impl Link {
     /// The connection, made if there is none; and which one it is.
     async fn connection(&self, deadline: Instant) -> Result<(Connection, u64)> {
         loop {
-            let mut current = self.current.lock().await;
+            // Somebody else may be connecting, for as long as that may take.
+            let Ok(mut current) = timeout_at(deadline, self.current.lock()).await else {
+                return Err(self.too_late());
+            };
             if let Some(connection) = &current.connection {
                 return Ok((connection.clone(), current.generation));
             }
@@ -205,12 +208,13 @@ impl Link {
                     drop(current);
                     tokio::time::sleep(pause).await;
                 }
-                Err(_) => {
-                    let reason = format!("no connection within {:?}", self.config.timeout);
-                    return Err(Fault::Unreached(reason));
-                }
+                Err(_) => return Err(self.too_late()),
             }
         }
+    }
+
+    fn too_late(&self) -> Fault {
+        Fault::Unreached(format!("no connection within {:?}", self.config.timeout))
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Connection> {
