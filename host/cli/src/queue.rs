@@ -52,10 +52,18 @@ where
 /// # Errors
 /// It cannot be opened, or is not there.
 pub async fn open(opened: Opened, presence: Presence) -> Result<Queue, Problem> {
-    let config = opened.config;
-    match file_of(&config) {
+    check_presence(&opened.config, presence)?;
+    Ok(Queue::open(opened.config).await?)
+}
+
+/// Checks that there is a queue where one is required.
+///
+/// # Errors
+/// Its file is not there.
+pub fn check_presence(config: &Config, presence: Presence) -> Result<(), Problem> {
+    match file_of(config) {
         Some(path) if presence == Presence::Required && !path.exists() => Err(absent(path)),
-        _ => Ok(Queue::open(config).await?),
+        _ => Ok(()),
     }
 }
 
@@ -153,6 +161,12 @@ async fn find_tail(queue: &Queue, tail: &str) -> Result<TaskId, Problem> {
 pub fn short(id: TaskId) -> String {
     let text = id.to_string();
     text[text.len() - TAIL..].to_owned()
+}
+
+impl From<omniq_store::Error> for Problem {
+    fn from(error: omniq_store::Error) -> Self {
+        Error::from(error).into()
+    }
 }
 
 impl From<Error> for Problem {

@@ -12,6 +12,7 @@ mod module;
 mod push;
 mod result;
 mod run;
+mod storage;
 mod task;
 mod worker;
 
@@ -51,6 +52,7 @@ enum Command {
     Task(task::TaskArgs),
     Dlq(dlq::DlqArgs),
     Worker(worker::WorkerArgs),
+    Storage(storage::StorageArgs),
     Doctor(doctor::DoctorArgs),
     Config(config::ConfigArgs),
     Bench(bench::BenchArgs),
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Task(args) => (task::run(&args, &settings), args.format()),
         Command::Dlq(args) => (dlq::run(&args, &settings), args.format()),
         Command::Worker(args) => (worker::run(&args, &settings), Format::Wave),
+        Command::Storage(args) => (storage::run(&args, &settings), args.format()),
         Command::Doctor(args) => (doctor::run(&args, &settings), args.format()),
         Command::Config(args) => (config::run(&args, &settings), args.format()),
         Command::Bench(args) => (log().and_then(|()| bench::run(&args)), args.error_format()),

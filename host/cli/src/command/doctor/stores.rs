@@ -1,56 +1,30 @@
 //! The stores: whether they answer, keep what they promise, and agree on the time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use omniq::Timestamp;
 use omniq::config::{Config, Durability, StorageKind};
-use omniq::{Filter, State as TaskState, Stores, Timestamp};
+use omniq_store::guard::Condition;
 
 use super::Check;
-use crate::output::problem::chain;
+use crate::command::storage::look::{Answers, Place, Seen, level, look, places, rank};
 use crate::output::{report, tasks};
-use crate::queue;
 
 /// How slow an answer may be before somebody should know.
 const SLOW: Duration = Duration::from_millis(500);
 /// How far the store's clock may be from ours.
 const SKEW: Duration = Duration::from_secs(1);
 
-/// All checks of stores. Nothing is made that is not there.
+/// All checks of stores. Nothing is made that is not there, and one that fails hides no other.
 pub async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![durability(config)];
-    match queue::file_of(config) {
-        Some(path) if !path.exists() => {
-            let why = format!(
-                "`{}` is not there yet: `push`, `dev` and `worker` make it",
-                path.display()
-            );
-            checks.push(Check::good("tasks", why));
-            return checks;
+    for place in places(config) {
+        match look(&place, config).await {
+            Seen::Absent => checks.push(absent(&place)),
+            Seen::Failed { why, fix } => checks.push(Check::failed(place.role, why, fix)),
+            Seen::Answers(answers) => checks.extend(of_answers(&place, &answers, config)),
         }
-        _ => {}
     }
-    let stores = match Stores::open(config).await {
-        Ok(stores) => stores,
-        Err(error) => {
-            let why = chain(&error);
-            checks.push(Check::failed(
-                "stores",
-                why,
-                "see that the place is there, readable and writable by this user",
-            ));
-            return checks;
-        }
-    };
-    checks.extend(of_tasks(&stores).await);
-    checks.push(reachable("modules", stores.modules.list()).await);
-    if let Some(results) = &stores.results {
-        checks.push(reachable("results", results.get(&[])).await);
-    }
-    if let Some(events) = &stores.events {
-        checks.push(reachable("events", events.watermark()).await);
-    }
-    // What cannot be closed was not written to.
-    let _ = stores.tasks.close().await;
     checks
 }
 
@@ -76,31 +50,52 @@ fn durability(config: &Config) -> Check {
     }
 }
 
-async fn of_tasks(stores: &Stores) -> Vec<Check> {
-    let began = Instant::now();
-    let now = stores.tasks.now().await;
-    let counts = stores.tasks.count(&Filter::default()).await;
-    let took = began.elapsed();
-    let fix = "the store does not answer; see that its file is whole and its disk works";
-    let (now, counts) = match (now, counts) {
-        (Ok(now), Ok(counts)) => (now, counts),
-        (Err(error), _) | (_, Err(error)) => {
-            return vec![Check::failed("tasks", chain(&error), fix)];
+fn absent(place: &Place) -> Check {
+    let why = format!("`{}` is not there yet: `push`, `dev` and `worker` make it", place.url);
+    Check::good(place.role, why)
+}
+
+fn of_answers(place: &Place, answers: &Answers, config: &Config) -> Vec<Check> {
+    let mut checks = vec![answered(place, answers)];
+    if let Some(report) = &answers.report {
+        let asked = config.storage.durability.into();
+        if rank(report.durability) < rank(asked) && place.kind != StorageKind::Memory {
+            let why = format!(
+                "`{}` promises `{}`, and `{}` was asked for",
+                place.url,
+                level(report.durability),
+                level(asked)
+            );
+            let fix = "set the server up as the lines below say, or ask for less with `storage.durability`";
+            checks.push(Check::failed(place.role, why, fix));
         }
+        // What memory lacks, and what was asked for, is said under `durability`.
+        let new = report.weaker.iter().filter(|_| place.kind != StorageKind::Memory);
+        let new = new.filter(|weakness| !weakness.next.contains("OMNIQ_DURABILITY"));
+        checks
+            .extend(new.map(|weakness| Check::warning(place.role, &weakness.what, &weakness.next)));
+    }
+    checks.extend(answers.now.map(skew));
+    checks
+}
+
+fn answered(place: &Place, answers: &Answers) -> Check {
+    let what = match &answers.report {
+        Some(report) => report.version.clone(),
+        None => answers.backend.to_owned(),
     };
-    let of = |state: TaskState| counts.get(&state).copied().unwrap_or(0);
-    let (ready, running, failed) =
-        (of(TaskState::Ready), of(TaskState::Running), of(TaskState::Failed));
-    let why = format!(
-        "{ready} ready, {running} running, {failed} failed; answered in {}",
-        report::span(took)
-    );
-    let tasks = if took > SLOW {
-        Check::warning("tasks", why, "the disk or the machine is slow, or very much else goes on")
-    } else {
-        Check::good("tasks", why)
-    };
-    vec![tasks, skew(now)]
+    let why = format!("{what} in `{}` answered in {}", place.url, report::span(answers.took));
+    let rests = answers.guard.as_ref().filter(|state| state.condition != Condition::Closed);
+    if let Some(state) = rests {
+        let error = state.last_error.as_deref().unwrap_or("it does not answer");
+        let why = format!("it is left alone for {}: {error}", report::span(state.since));
+        return Check::warning(place.role, why, "see that its server runs, and look again");
+    }
+    if answers.took > SLOW {
+        let fix = "the disk, the network or the server is slow, or very much else goes on";
+        return Check::warning(place.role, why, fix);
+    }
+    Check::good(place.role, why)
 }
 
 fn skew(now: Timestamp) -> Check {
@@ -115,17 +110,4 @@ fn skew(now: Timestamp) -> Check {
         );
     }
     Check::good("clocks", why)
-}
-
-async fn reachable<T>(
-    name: &'static str,
-    question: impl Future<Output = omniq_store::Result<T>>,
-) -> Check {
-    let began = Instant::now();
-    match question.await {
-        Ok(_) => Check::good(name, format!("answered in {}", report::span(began.elapsed()))),
-        Err(error) => {
-            Check::failed(name, chain(&error), "see that its place is there and readable")
-        }
-    }
 }
