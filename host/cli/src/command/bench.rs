@@ -5,6 +5,7 @@ mod idle;
 mod measure;
 mod rig;
 mod row;
+mod target;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::output::problem::{Problem, write_stdout};
 use crate::output::value::Format as ErrorFormat;
 use measure::Bench;
 use row::Row;
+use target::Target;
 
 /// Measure how fast tasks are accepted, run and answered here
 #[derive(Debug, clap::Args)]
@@ -29,6 +31,9 @@ pub struct BenchArgs {
     /// Only see that everything runs, with sizes too small for the figures to mean much
     #[arg(long)]
     quick: bool,
+    /// The backend that is measured, by its URL, each time in a place of its own beside what is there [default: SQLite]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// Tasks of each measurement
     #[arg(long, value_name = "TASKS", default_value_t = 100_000)]
     tasks: usize,
@@ -47,18 +52,19 @@ pub struct BenchArgs {
 }
 
 const NOTES: &str = "Every figure stands beside a floor that was measured in the same run: a bare loop over the same
-sandbox, or over SQLite with statements of many rows and the same durability. A ratio of 1 is as fast as the floor.
-The whole takes some minutes and some gigabytes, most of it for `history`. Leave the machine alone meanwhile.";
+sandbox, or over the backend's client with batches of many and the same durability. A ratio of 1 is as fast as the floor.
+With --url only what that backend does is measured, without `memory` and `history` unless they are named; what was put on a
+server stays there, under names that begin with omniq_bench. The whole takes some minutes and some gigabytes, most of it for `history`. Leave the machine alone meanwhile.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// Enqueue, run and result in memory
     Memory,
-    /// Many tasks enqueued at once into SQLite
+    /// Many tasks enqueued at once
     Bulk,
     /// 64 callers that enqueue one task at a time
     Single,
-    /// Waiting tasks run from SQLite
+    /// Waiting tasks run
     Drain,
     /// The same with very many waiting
     Backlog,
@@ -126,7 +132,12 @@ impl BenchArgs {
     }
 
     fn wants(&self, part: Part) -> bool {
-        self.parts.is_empty() || self.parts.contains(&part)
+        let is_default = self.url.is_none() || !matches!(part, Part::Memory | Part::History);
+        if self.parts.is_empty() { is_default } else { self.parts.contains(&part) }
+    }
+
+    fn target(&self) -> Result<Target> {
+        self.url.as_deref().map_or_else(|| Ok(Target::sqlite()), Target::of_url)
     }
 }
 
@@ -135,15 +146,23 @@ pub fn run(args: &BenchArgs) -> super::Result {
     if cfg!(debug_assertions) {
         console::warning("this is a debug build; its figures say nothing about a release");
     }
-    let rows = measured(args).map_err(|error| Problem::new(Kind::Host, format!("{error:#}")))?;
+    let target = args.target().map_err(|error| Problem::new(Kind::Usage, error.to_string()))?;
+    let rows =
+        measured(args, &target).map_err(|error| Problem::new(Kind::Host, format!("{error:#}")))?;
     let text = match args.format {
         Format::Table => row::table(&rows),
         Format::Json => serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n",
     };
+    if let Some(what) = target.leftovers() {
+        console::note(&format!(
+            "what was measured is still there: {what} whose names begin with `omniq_bench_{}_`\n",
+            std::process::id()
+        ));
+    }
     write_stdout(text.as_bytes())
 }
 
-fn measured(args: &BenchArgs) -> Result<Vec<Row>> {
+fn measured(args: &BenchArgs, target: &Target) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("no runtime could be started")?;
     let root = args.folder.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -152,7 +171,7 @@ fn measured(args: &BenchArgs) -> Result<Vec<Row>> {
         format!("no folder can be made in `{}`; name another with `--folder`", root.display())
     })?;
     runtime.block_on(async {
-        let mut bench = Bench::new(args.sizes(), folder.path());
+        let mut bench = Bench::new(args.sizes(), folder.path(), target.clone());
         for part in Part::value_variants().iter().filter(|part| args.wants(**part)) {
             bench.measure(*part).await?;
         }

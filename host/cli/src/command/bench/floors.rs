@@ -1,13 +1,14 @@
-//! What the bare parts do on this machine, in the same run: the sandbox without a queue, SQLite without a store.
+//! What the bare parts do on this machine, in the same run: the sandbox without a queue, a backend's client without a
+//! store.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use omniq_sandbox::inspect::text;
 use omniq_sandbox::{Allocation, Call, Function, Sandbox};
-use omniq_store::sqlite::Floor;
+use omniq_store::Options;
+use omniq_store::floor::open_floor;
 
 use super::rig::NOTHING;
 
@@ -45,31 +46,28 @@ fn calls(function: &Function) -> Result<u64> {
     Ok(calls)
 }
 
-/// Rows a second that SQLite inserts, `batch` in each commit.
-pub async fn insert(folder: &Path, rows: usize, batch: usize) -> Result<f64> {
-    let file = tempfile::tempdir_in(folder)?;
-    let mut floor = Floor::open(&file.path().join("floor.db")).await?;
-    floor.insert(batch, batch).await?; // the first commit makes the pages of the file
+/// Rows a second that the backend's client inserts, `batch` in each commit; `None`: there is no bare loop for it.
+pub async fn insert(place: &str, rows: usize, batch: usize) -> Result<Option<f64>> {
+    let Some(mut floor) = open_floor(place, &Options::default()).await? else { return Ok(None) };
+    floor.insert(batch, batch).await?; // the first commit makes what is needed
     let took = floor.insert(rows, batch).await?;
-    Ok(rows as f64 / took.as_secs_f64())
+    Ok(Some(rows as f64 / took.as_secs_f64()))
 }
 
-/// Rows a second that SQLite claims and finishes, `batch` at a time in two commits.
-pub async fn drain(folder: &Path, rows: usize, batch: usize) -> Result<f64> {
-    let file = tempfile::tempdir_in(folder)?;
-    let mut floor = Floor::open(&file.path().join("floor.db")).await?;
+/// Rows a second that it claims and finishes, `batch` at a time in two commits.
+pub async fn drain(place: &str, rows: usize, batch: usize) -> Result<Option<f64>> {
+    let Some(mut floor) = open_floor(place, &Options::default()).await? else { return Ok(None) };
     floor.insert(rows, 1000).await?;
     let (drained, took) = floor.drain(batch).await?;
     if drained != rows {
-        bail!("SQLite drained {drained} of {rows} rows");
+        bail!("the bare loop drained {drained} of {rows} rows");
     }
-    Ok(rows as f64 / took.as_secs_f64())
+    Ok(Some(rows as f64 / took.as_secs_f64()))
 }
 
 /// Milliseconds that one row takes to be inserted, claimed and finished, in three commits: the median.
-pub async fn life(folder: &Path, rows: usize) -> Result<f64> {
-    let file = tempfile::tempdir_in(folder)?;
-    let mut floor = Floor::open(&file.path().join("floor.db")).await?;
+pub async fn life(place: &str, rows: usize) -> Result<Option<f64>> {
+    let Some(mut floor) = open_floor(place, &Options::default()).await? else { return Ok(None) };
     let mut times = Vec::with_capacity(rows);
     for _ in 0..rows {
         let started = Instant::now();
@@ -79,5 +77,5 @@ pub async fn life(folder: &Path, rows: usize) -> Result<f64> {
     }
     times.sort_unstable();
     let median = times.get(rows / 2).context("nothing was measured")?;
-    Ok(median.as_secs_f64() * 1000.0)
+    Ok(Some(median.as_secs_f64() * 1000.0))
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::idle::{Latency, OtherWorker};
 use super::rig::Rig;
 use super::row::{Row, Unit};
+use super::target::Target;
 use super::{Part, Sizes, floors};
 
 /// Drains of few waiting tasks that are measured together.
@@ -31,6 +32,7 @@ const BATCH: usize = 500;
 pub struct Bench {
     sizes: Sizes,
     root: PathBuf,
+    target: Target,
     rows: Vec<Row>,
     sandbox: Option<f64>,
     few: Option<f64>,
@@ -39,12 +41,20 @@ pub struct Bench {
 
 impl Bench {
     /// Will measure so much of each, in files in `root`.
-    pub fn new(sizes: Sizes, root: &Path) -> Self {
+    pub fn new(sizes: Sizes, root: &Path, target: Target) -> Self {
         let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
             .expect("the template is valid");
         let progress = ProgressBar::new_spinner().with_style(style);
         progress.enable_steady_tick(Duration::from_millis(100));
-        Self { sizes, root: root.to_owned(), rows: Vec::new(), sandbox: None, few: None, progress }
+        Self {
+            sizes,
+            root: root.to_owned(),
+            target,
+            rows: Vec::new(),
+            sandbox: None,
+            few: None,
+            progress,
+        }
     }
 
     /// Measures one part.
@@ -71,6 +81,16 @@ impl Bench {
 
     fn says(&self, what: &str) {
         self.progress.set_message(what.to_owned());
+    }
+
+    /// What is being measured, of the backend.
+    fn of(&self, what: &str) -> String {
+        format!("{}: {what}", self.target.name)
+    }
+
+    /// A queue in a place of its own.
+    async fn rig(&self, folder: &Path) -> Result<Rig> {
+        Rig::at(self.target.place(folder), folder).await
     }
 
     fn folder(&self) -> Result<tempfile::TempDir> {
@@ -108,45 +128,50 @@ impl Bench {
     }
 
     async fn bulk(&mut self) -> Result<()> {
-        self.says("SQLite: bulk enqueue");
+        self.says(&self.of("bulk enqueue"));
         let folder = self.folder()?;
         let tasks = self.sizes.tasks;
-        let floor = floors::insert(folder.path(), tasks, 1000).await?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let floor = floors::insert(&self.target.place(folder.path()), tasks, 1000).await?;
+        let rig = self.rig(folder.path()).await?;
         let took = rig.fill(tasks).await?;
-        let row = Row::new("SQLite: bulk enqueue", tasks as f64 / took.as_secs_f64(), Unit::Rate);
-        self.rows.push(row.floor("raw inserts by 1000", floor).value_bar(60_000.0));
+        let rate = tasks as f64 / took.as_secs_f64();
+        let row = Row::new(self.of("bulk enqueue"), rate, Unit::Rate);
+        let row = row.maybe_floor("raw inserts by 1000", floor);
+        self.rows.push(row.bars(self.target.bars.bulk, None));
         rig.close().await
     }
 
     async fn single(&mut self) -> Result<()> {
-        self.says("SQLite: 64 callers, one task each");
+        self.says(&self.of("64 callers, one task each"));
         let folder = self.folder()?;
         let tasks = self.sizes.tasks;
-        let floor = floors::insert(folder.path(), tasks, CALLERS).await?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let floor = floors::insert(&self.target.place(folder.path()), tasks, CALLERS).await?;
+        let rig = self.rig(folder.path()).await?;
         let rate = called(&rig, tasks).await?;
-        let row = Row::new("SQLite: 64 callers, one task each", rate, Unit::Rate);
-        self.rows.push(row.floor("raw inserts by 64", floor).value_bar(15_000.0));
+        let row = Row::new(self.of("64 callers, one task each"), rate, Unit::Rate);
+        let row = row.maybe_floor("raw inserts by 64", floor);
+        self.rows.push(row.bars(self.target.bars.single, None));
         rig.close().await
     }
 
     async fn drain(&mut self) -> Result<()> {
         let sandbox = self.sandbox().await?;
-        self.says("SQLite: drain");
+        self.says(&self.of("drain"));
         let folder = self.folder()?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let rig = self.rig(folder.path()).await?;
         let batch = rig.claim_batch();
         let tasks = self.sizes.tasks;
-        let floor = floors::drain(folder.path(), tasks, batch).await?;
+        let floor = floors::drain(&self.target.place(folder.path()), tasks, batch).await?;
         let worker = rig.warm_worker().await?;
         let rate = rig.drain(&worker, tasks, tasks).await?;
-        let row = Row::new("SQLite: drain, sandbox included", rate, Unit::Rate);
-        let row = row.floor("raw claim and finish", floor).value_bar(25_000.0).ratio_bar(0.6);
-        self.rows.push(row);
-        let both = 1.0 / (1.0 / floor + 1.0 / sandbox);
-        let row = Row::new("  the same, beside both floors in turn", rate, Unit::Rate);
-        self.rows.push(row.floor("claim, run, finish", both));
+        let row = Row::new(self.of("drain, sandbox included"), rate, Unit::Rate);
+        let row = row.maybe_floor("raw claim and finish", floor);
+        self.rows.push(row.bars(self.target.bars.drain, self.target.bars.ratio));
+        if let Some(floor) = floor {
+            let both = 1.0 / (1.0 / floor + 1.0 / sandbox);
+            let row = Row::new("  the same, beside both floors in turn", rate, Unit::Rate);
+            self.rows.push(row.floor("claim, run, finish", both));
+        }
         self.few_on(&rig, &worker).await?;
         worker.stop(Duration::ZERO).await;
         rig.close().await
@@ -158,7 +183,7 @@ impl Bench {
             return Ok(rate);
         }
         let folder = self.folder()?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let rig = self.rig(folder.path()).await?;
         let worker = rig.warm_worker().await?;
         let rate = self.few_on(&rig, &worker).await?;
         worker.stop(Duration::ZERO).await;
@@ -168,22 +193,22 @@ impl Bench {
 
     async fn few_on(&mut self, rig: &Rig, worker: &WorkerHandle) -> Result<f64> {
         let few = self.sizes.few;
-        self.says("SQLite: drain with few waiting");
+        self.says(&self.of("drain with few waiting"));
         let rate = drained_often(rig, worker, few).await?;
-        self.rows.push(Row::new(format!("SQLite: drain, {few} waiting"), rate, Unit::Rate));
+        self.rows.push(Row::new(self.of(&format!("drain, {few} waiting")), rate, Unit::Rate));
         Ok(*self.few.insert(rate))
     }
 
     async fn backlog(&mut self) -> Result<()> {
         let few = self.few().await?;
         let Sizes { waiting, tasks, .. } = self.sizes;
-        self.says("SQLite: drain with many waiting");
+        self.says(&self.of("drain with many waiting"));
         let folder = self.folder()?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let rig = self.rig(folder.path()).await?;
         let worker = rig.warm_worker().await?;
         let rate = rig.drain(&worker, waiting, tasks.min(waiting)).await?;
         worker.stop(Duration::ZERO).await;
-        let row = Row::new(format!("SQLite: drain, {waiting} waiting"), rate, Unit::Rate);
+        let row = Row::new(self.of(&format!("drain, {waiting} waiting")), rate, Unit::Rate);
         self.rows.push(row.floor("few waiting", few).ratio_bar(0.9));
         rig.close().await
     }
@@ -191,15 +216,15 @@ impl Bench {
     async fn history(&mut self) -> Result<()> {
         let few = self.few().await?;
         let history = self.sizes.history;
-        self.says("SQLite: making history");
+        self.says(&self.of("making history"));
         let folder = self.folder()?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let rig = self.rig(folder.path()).await?;
         self.end_without_running(&rig, history).await?;
-        self.says("SQLite: drain with a long history");
+        self.says(&self.of("drain with a long history"));
         let worker = rig.warm_worker_without_keeper().await?;
         let rate = drained_often(&rig, &worker, self.sizes.few).await?;
         worker.stop(Duration::ZERO).await;
-        let row = Row::new(format!("SQLite: drain, {history} in history"), rate, Unit::Rate);
+        let row = Row::new(self.of(&format!("drain, {history} in history")), rate, Unit::Rate);
         self.rows.push(row.floor("little history", few).ratio_bar(0.9));
         rig.close().await
     }
@@ -239,18 +264,18 @@ impl Bench {
 
     async fn idle(&mut self) -> Result<()> {
         let latencies = self.sizes.latencies;
-        self.says("SQLite: from enqueue to result, one process");
+        self.says(&self.of("from enqueue to result, one process"));
         let folder = self.folder()?;
-        let floor = floors::life(folder.path(), latencies.max(50)).await?;
-        let rig = Rig::sqlite(folder.path()).await?;
+        let floor = floors::life(&self.target.place(folder.path()), latencies.max(50)).await?;
+        let rig = self.rig(folder.path()).await?;
         let worker = rig.warm_worker().await?;
         let times = Latency::of(&rig.queue, latencies).await?;
         worker.stop(Duration::ZERO).await;
-        self.latency("one process", &times, floor, (3.0, Some(15.0)));
-        self.says("SQLite: from enqueue to result, across processes");
+        self.latency("one process", &times, floor, self.target.bars.here);
+        self.says(&self.of("from enqueue to result, across processes"));
         let other = OtherWorker::start(&rig, folder.path()).await?;
         let times = Latency::of(&rig.queue, latencies).await?;
-        self.latency("two processes", &times, floor, (30.0, None));
+        self.latency("two processes", &times, floor, self.target.bars.across);
         self.says("the processor of an idle worker");
         if let Some(share) = other.idle_share(self.sizes.idle).await? {
             self.rows.push(
@@ -262,7 +287,13 @@ impl Bench {
         rig.close().await
     }
 
-    fn latency(&mut self, where_: &str, times: &Latency, floor: f64, bars: (f64, Option<f64>)) {
+    fn latency(
+        &mut self,
+        where_: &str,
+        times: &Latency,
+        floor: Option<f64>,
+        bars: (Option<f64>, Option<f64>),
+    ) {
         let row = |rank: &str, value| {
             Row::new(
                 format!("idle: enqueue to result, {where_}, {rank}"),
@@ -270,13 +301,9 @@ impl Bench {
                 Unit::Milliseconds,
             )
         };
-        let median = row("p50", times.per_mille(500)).value_bar(bars.0);
-        self.rows.push(median.floor("insert, claim, finish", floor));
-        let late = row("p99", times.per_mille(990));
-        self.rows.push(match bars.1 {
-            Some(bar) => late.value_bar(bar),
-            None => late,
-        });
+        let median = row("p50", times.per_mille(500)).bars(bars.0, None);
+        self.rows.push(median.maybe_floor("insert, claim, finish", floor));
+        self.rows.push(row("p99", times.per_mille(990)).bars(bars.1, None));
     }
 }
 

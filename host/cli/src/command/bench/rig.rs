@@ -25,12 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The settings of a queue at `url`: what the process is told about workers and durability, and the defaults otherwise,
 /// so that nothing is ever written to a storage of somebody's.
-fn settings(url: &str) -> Result<QueueBuilder> {
+fn settings(url: &str, folder: Option<&Path>) -> Result<QueueBuilder> {
     let told = Config::load(&Sources::of_process())?;
     let mut queue = Queue::builder()
         .tasks(url)
         .set("workers.batch", told.workers.batch.to_string())
         .set("storage.durability", told.storage.durability.to_string());
+    if let Some(folder) = folder {
+        // Where events go that have no place beside the tasks.
+        queue = queue.set("data.folder", folder.display().to_string());
+    }
     for (key, value) in
         [("workers.max", told.workers.max), ("workers.threads", told.workers.threads)]
     {
@@ -53,16 +57,16 @@ pub struct Rig {
 impl Rig {
     /// A queue in memory.
     pub async fn memory() -> Result<Self> {
-        Self::open("memory:".to_owned()).await
+        Self::open("memory:".to_owned(), None).await
     }
 
-    /// A queue in an SQLite file of `folder`, as durable as it is by default.
-    pub async fn sqlite(folder: &Path) -> Result<Self> {
-        Self::open(format!("sqlite:{}", folder.join("omniq.db").display())).await
+    /// A queue at that URL, as durable as it is by default; what has no place there is in `folder`.
+    pub async fn at(url: String, folder: &Path) -> Result<Self> {
+        Self::open(url, Some(folder)).await
     }
 
-    async fn open(url: String) -> Result<Self> {
-        let queue = settings(&url)?.open().await?;
+    async fn open(url: String, folder: Option<&Path>) -> Result<Self> {
+        let queue = settings(&url, folder)?.open().await?;
         queue.push("bench", NOTHING).await?;
         Ok(Self { queue, url })
     }

@@ -73,6 +73,21 @@ impl Row {
         self.judge()
     }
 
+    /// Held against a floor, where there is one.
+    pub fn maybe_floor(self, is: &'static str, floor: Option<f64>) -> Self {
+        match floor {
+            Some(floor) => self.floor(is, floor),
+            None => self,
+        }
+    }
+
+    /// Held to a figure and to a ratio, as far as there is a bar, and a floor for the ratio.
+    pub fn bars(mut self, value: Option<f64>, ratio: Option<f64>) -> Self {
+        self.bar.value = value;
+        self.bar.ratio = ratio.filter(|_| self.floor.is_some());
+        self.judge()
+    }
+
     /// Held to a figure.
     pub fn value_bar(mut self, value: f64) -> Self {
         self.bar.value = Some(value);
