@@ -4,6 +4,7 @@ mod cli_config;
 mod cli_inspect;
 mod cli_queue;
 mod cli_run;
+mod cli_storage;
 mod cli_worker;
 mod guests;
 mod polyglot;
