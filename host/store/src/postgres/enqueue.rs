@@ -67,7 +67,6 @@ pub(super) struct Rows<'a> {
 /// What `put_tasks` said.
 pub(super) struct Put {
     pub made: usize,
-    pub at: i64,
     pub seqs: Vec<i64>,
 }
 
@@ -88,10 +87,6 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
     pub(super) fn query(&self, schema: &Schema, now: Option<i64>) -> Bound {
         const PUT: &str =
             "select * from $S.put_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
@@ -110,7 +105,7 @@ impl<'a> Rows<'a> {
 pub(super) fn read_put(row: &sqlx::postgres::PgRow) -> Result<Put> {
     let made: i64 = row.try_get(0)?;
     let seqs = row.try_get::<Option<Vec<i64>>, _>(2)?.unwrap_or_default();
-    Ok(Put { made: usize::try_from(made).unwrap_or(usize::MAX), at: row.try_get(1)?, seqs })
+    Ok(Put { made: usize::try_from(made).unwrap_or(usize::MAX), seqs })
 }
 
 /// A task that is there.

@@ -29,6 +29,7 @@ mod events;
 mod fault;
 mod filter;
 mod finish;
+mod floor;
 mod health;
 mod listen;
 mod live;
@@ -49,6 +50,7 @@ mod watch;
 
 pub use config::Config;
 pub use events::PostgresEvents;
+pub use floor::Floor;
 pub use health::HeldSnapshot;
 pub use modules::PostgresModules;
 pub use results::PostgresResults;
