@@ -72,7 +72,13 @@ impl Keys {
 
     /// Takes a key as an image says.
     #[cfg(any(feature = "nats", feature = "object"))]
-    pub(super) fn restore(&mut self, tenant: Name, key: String, task: Ix, until: Option<Timestamp>) {
+    pub(super) fn restore(
+        &mut self,
+        tenant: Name,
+        key: String,
+        task: Ix,
+        until: Option<Timestamp>,
+    ) {
         self.0.entry(tenant).or_default().insert(key, Holder { task, until });
     }
 
