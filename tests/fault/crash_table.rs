@@ -1,15 +1,20 @@
 //! Every row of the crash table: a real process dies at a named point, another one goes on, and nothing is lost, doubled or
 //! forgotten.
 //!
-//! Each test is one point. The process that is armed must die there, which shows that the point was reached; what is left
-//! is drained by a worker that is not, and held against what was enqueued and against the laws of histories.
+//! Each test is one point, on one backend. The process that is armed must die there, which shows that the point was reached;
+//! what is left is drained by a worker that is not, and held against what was enqueued and against the laws of histories.
+//!
+//! While a process is armed the test has no store open itself: of a log in files one process is the owner, and the points are
+//! the owner's.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::time::Duration;
 
 use omniq_model::{EventKind, State};
 use rustix::process::Signal;
 
+use crate::support::backend::Backend;
 use crate::support::judge::Judge;
 use crate::support::place::{LEASE, Place, STEPS};
 use crate::support::process::{PATIENCE, Process};
@@ -19,18 +24,26 @@ use crate::support::story::{self, Batch, every_kind};
 const ABORT: i32 = 6;
 
 /// A queue with the tasks' component in it, with short pauses between attempts.
-fn place() -> Place {
-    let place =
-        Place::new().with("OMNIQ_RETRY_DELAY", "50ms").with("OMNIQ_RETRY_MAX_DELAY", "50ms");
+fn place(backend: Backend) -> Place {
+    let place = short(backend);
     place.says(&format!("push {STEPS}"));
     place
 }
 
+fn short(backend: Backend) -> Place {
+    let place = Place::on(backend);
+    place.with("OMNIQ_RETRY_DELAY", "50ms").with("OMNIQ_RETRY_MAX_DELAY", "50ms")
+}
+
 /// Starts a worker that will die at `point`.
 fn armed(place: &Place, point: &str) -> Process {
-    let mut command = place.command(["worker"]);
-    command.env("OMNIQ_FAILPOINT", point);
-    Process::start(place.path(), "armed worker", command)
+    armed_with(place, point, place.command(["worker"]))
+}
+
+/// Starts a command that will die at `point`.
+fn armed_with(place: &Place, point: &str, mut command: Command) -> Process {
+    command.env("OMNIQ_FAILPOINT", place.backend.point(point));
+    Process::start(place.path(), "armed process", command)
 }
 
 /// Waits for a process to die at its point.
@@ -55,30 +68,37 @@ fn goes_on(place: &Place, batches: &[Batch]) {
 
 /// A worker dies at `point` while it works on tasks of every kind.
 #[track_caller]
-fn worker(point: &str) {
-    let place = place();
+fn worker(backend: Backend, point: &str) {
+    let place = place(backend);
     let batches = every_kind();
     batches.iter().for_each(|batch| batch.enqueue(&place));
     dies(&mut armed(&place, point));
     goes_on(&place, &batches);
 }
 
+/// Waits until all of these run.
+#[track_caller]
+fn running(place: &Place, batch: &Batch) {
+    let judge = Judge::new(place);
+    for id in batch.ids() {
+        judge.until(id, PATIENCE, |info| info.head.state == State::Running);
+    }
+}
+
 /// A worker dies at `point` when there is something of a dead worker's to take over.
 #[track_caller]
-fn heir(point: &str) {
-    let place = place();
+fn heir(backend: Backend, point: &str) {
+    let place = place(backend);
     let batches = [Batch::new("slow", "rest", ["[4000]"; 4])];
     batches[0].enqueue(&place);
     let mut dead = place.start("dead worker", ["worker"]);
-    let judge = Judge::new(&place);
-    for id in batches[0].ids() {
-        judge.until(id, PATIENCE, |info| info.head.state == State::Running);
-    }
+    running(&place, &batches[0]);
     dead.kill();
     // Only when its lease is over is there anything to take over.
     std::thread::sleep(LEASE + Duration::from_millis(200));
     dies(&mut armed(&place, point));
     goes_on(&place, &batches);
+    let judge = Judge::new(&place);
     for id in batches[0].ids() {
         let head = judge.info(id).head;
         assert!(head.crashes >= 1 && head.attempt == 1, "a crash is no attempt: {head:?}");
@@ -87,8 +107,8 @@ fn heir(point: &str) {
 
 /// A worker dies at `point` while it mends the log after one that died before it had written its events.
 #[track_caller]
-fn repair(point: &str) {
-    let place = place();
+fn repair(backend: Backend, point: &str) {
+    let place = place(backend);
     let batches = every_kind();
     batches.iter().for_each(|batch| batch.enqueue(&place));
     dies(&mut armed(&place, "worker.finish.after_answer"));
@@ -98,8 +118,8 @@ fn repair(point: &str) {
 
 /// A worker that has done its work dies at `point` while it ends.
 #[track_caller]
-fn stopping(point: &str) {
-    let place = place();
+fn stopping(backend: Backend, point: &str) {
+    let place = place(backend);
     let batches = every_kind();
     batches.iter().for_each(|batch| batch.enqueue(&place));
     let mut worker = armed(&place, point);
@@ -111,14 +131,11 @@ fn stopping(point: &str) {
 
 /// A producer dies at `point`, and is run again.
 #[track_caller]
-fn producer(point: &str) {
-    let place = place();
+fn producer(backend: Backend, point: &str) {
+    let place = place(backend);
     let batches = every_kind();
     for batch in &batches {
-        let mut command = batch.command(&place);
-        command.env("OMNIQ_FAILPOINT", point);
-        let mut process = Process::start(place.path(), "armed producer", command);
-        dies(&mut process);
+        dies(&mut armed_with(&place, point, batch.command(&place)));
         batch.enqueue(&place);
     }
     goes_on(&place, &batches);
@@ -126,129 +143,52 @@ fn producer(point: &str) {
 
 /// A command that changes one task dies at `point`, and is run again.
 #[track_caller]
-fn command(words: &str, point: &str, batch: &Batch, before: State, after: State) {
-    let place = place();
-    batch.enqueue(&place);
-    let judge = Judge::new(&place);
+fn command(place: &Place, words: &str, point: &str, batch: &Batch, states: [State; 2]) {
+    let [before, after] = states;
+    place.says(&format!("push {STEPS}"));
+    batch.enqueue(place);
     let id = batch.ids()[0];
     if before.is_terminal() {
         place.says("worker --drain");
     }
-    assert_eq!(judge.info(id).head.state, before);
+    assert_eq!(Judge::new(place).info(id).head.state, before);
     let words: Vec<_> = words.split(' ').map(str::to_owned).chain([id.to_string()]).collect();
-    let mut armed = place.command(&words);
-    armed.env("OMNIQ_FAILPOINT", point);
-    dies(&mut Process::start(place.path(), "armed command", armed));
+    dies(&mut armed_with(place, point, place.command(&words)));
     let mut again = place.start("command again", &words);
     again.wait(PATIENCE);
-    assert_eq!(judge.info(id).head.state, after, "{}", again.said());
+    assert_eq!(Judge::new(place).info(id).head.state, after, "{}", again.said());
 }
 
-macro_rules! rows {
-    ($($(#[$doc:meta])* $name:ident: $who:ident at $point:literal;)+) => {
-        $($(#[$doc])* #[test] fn $name() { $who($point); })+
-    };
+fn pushed_again(backend: Backend, point: &str) {
+    let place = short(backend);
+    dies(&mut armed_with(&place, point, place.command(["push", STEPS])));
+    place.says(&format!("push {STEPS}"));
+    let batches = every_kind();
+    batches.iter().for_each(|batch| batch.enqueue(&place));
+    goes_on(&place, &batches);
 }
 
-// The claim was committed, and the worker never heard of it, or died before it could start anything: the lease runs out,
-// the task is claimed again under a new token, and no attempt is counted.
-rows! {
-    claim_not_committed: worker at "sqlite.claim.before_commit";
-    claim_answer_lost: worker at "sqlite.claim.after_commit";
-    claim_answered: worker at "worker.claim.after_answer";
-    attempt_not_started: worker at "worker.attempt.before_start";
-    attempt_run: worker at "worker.attempt.after_run";
+fn cancelled_again(backend: Backend, point: &str) {
+    let batch = Batch::new("waiting", "draw", ["[]"]).option("--delay=1h");
+    let states = [State::Scheduled, State::Cancelled];
+    command(&short(backend), "task cancel", point, &batch, states);
 }
 
-// A result was staged, or perhaps staged, and its task not ended: the next attempt stages its own under its own token.
-rows! {
-    result_not_put: worker at "sqlite.put_results.before_commit";
-    result_perhaps_put: worker at "sqlite.put_results.after_commit";
-    result_put: worker at "worker.result.after_put";
-}
-
-// The end was perhaps committed: either it is there with all that follows from it, or the task runs again.
-rows! {
-    end_not_sent: worker at "worker.finish.before";
-    end_not_committed: worker at "sqlite.finish.before_commit";
-    end_answer_lost: worker at "sqlite.finish.after_commit";
-    end_answered: worker at "worker.finish.after_answer";
-}
-
-// The end was committed and its event not written, or perhaps: the log is repaired from the records.
-rows! {
-    event_not_sent: worker at "worker.events.before";
-    event_not_written: worker at "sqlite.append.before_commit";
-    event_written: worker at "sqlite.append.after_commit";
-    repair_not_noted: repair at "sqlite.set_watermark.before_commit";
-    repair_noted: repair at "sqlite.set_watermark.after_commit";
-}
-
-// Sessions and time.
-rows! {
-    session_not_opened: worker at "sqlite.open_session.before_commit";
-    session_opened: worker at "sqlite.open_session.after_commit";
-    heartbeat_lost: worker at "sqlite.heartbeat.before_commit";
-    heartbeat_answer_lost: worker at "sqlite.heartbeat.after_commit";
-    due_task_not_promoted: worker at "sqlite.promote.before_commit";
-    due_task_promoted: worker at "sqlite.promote.after_commit";
-    nothing_taken_over: heir at "sqlite.reclaim.before_commit";
-    taken_over: heir at "sqlite.reclaim.after_commit";
-    session_not_closed: stopping at "sqlite.close_session.before_commit";
-    session_closed: stopping at "sqlite.close_session.after_commit";
-}
-
-// A producer does not know whether its tasks were accepted: the same tasks under the same ids are accepted once.
-rows! {
-    enqueue_not_sent: producer at "enqueue.before";
-    enqueue_not_committed: producer at "sqlite.enqueue.before_commit";
-    enqueue_answer_lost: producer at "sqlite.enqueue.after_commit";
-    enqueue_answered: producer at "enqueue.after_answer";
-}
-
-#[test]
-fn a_push_is_repeated() {
-    for point in ["sqlite.push_module.before_commit", "sqlite.push_module.after_commit"] {
-        let place = Place::new();
-        let mut armed = place.command(["push", STEPS]);
-        armed.env("OMNIQ_FAILPOINT", point);
-        dies(&mut Process::start(place.path(), "armed push", armed));
-        place.says(&format!("push {STEPS}"));
-        let batches = every_kind();
-        batches.iter().for_each(|batch| batch.enqueue(&place));
-        goes_on(&place, &batches);
-    }
-}
-
-#[test]
-fn a_cancel_is_repeated() {
-    for point in ["sqlite.cancel.before_commit", "sqlite.cancel.after_commit"] {
-        let batch = Batch::new("waiting", "draw", ["[]"]).option("--delay=1h");
-        command("task cancel", point, &batch, State::Scheduled, State::Cancelled);
-    }
-}
-
-#[test]
-fn a_retry_by_hand_is_repeated() {
-    for point in ["sqlite.retry.before_commit", "sqlite.retry.after_commit"] {
-        let batch = Batch::new("failed", "refuse", ["[]"]).option("--retries=0");
-        command("task retry", point, &batch, State::Failed, State::Ready);
-    }
+fn retried_again(backend: Backend, point: &str) {
+    let batch = Batch::new("failed", "refuse", ["[]"]).option("--retries=0");
+    command(&short(backend), "task retry", point, &batch, [State::Failed, State::Ready]);
 }
 
 /// A worker is killed while a guest runs: the other half of `attempt_not_started`.
-#[test]
-fn killed_while_a_guest_runs() {
-    let place = place();
+fn guest(backend: Backend) {
+    let place = place(backend);
     let batches = [Batch::new("slow", "rest", ["[4000]"; 4])];
     batches[0].enqueue(&place);
     let mut dead = place.start("dead worker", ["worker"]);
-    let judge = Judge::new(&place);
-    for id in batches[0].ids() {
-        judge.until(id, PATIENCE, |info| info.head.state == State::Running);
-    }
+    running(&place, &batches[0]);
     dead.kill();
     goes_on(&place, &batches);
+    let judge = Judge::new(&place);
     for id in batches[0].ids() {
         let head = judge.info(id).head;
         assert_eq!((head.crashes, head.attempt, head.fence), (1, 1, 2), "{head:?}");
@@ -257,21 +197,20 @@ fn killed_while_a_guest_runs() {
 }
 
 /// A task that kills whoever runs it ends in the dead letter queue after its budget of crashes; those behind it run.
-#[test]
-fn a_task_that_kills_its_workers_is_given_up() {
-    let place = place().with("OMNIQ_CRASH_BUDGET", "2");
+fn poison(backend: Backend) {
+    let place = place(backend).with("OMNIQ_CRASH_BUDGET", "2");
     let batches = [Batch::new("poison", "rest", ["[10]"])];
     batches[0].enqueue(&place);
-    let judge = Judge::new(&place);
     let id = batches[0].ids()[0];
     for round in 1..=3 {
         dies(&mut armed(&place, "worker.attempt.after_run"));
-        let head = judge.info(id).head;
+        let head = Judge::new(&place).info(id).head;
         assert_eq!((head.state, head.fence), (State::Running, round), "{head:?}");
     }
     let behind = Batch::twice("behind", 7, 1);
     behind.enqueue(&place);
     let mut worker = place.start("worker", ["worker"]);
+    let judge = Judge::new(&place);
     judge.drained(PATIENCE);
     judge.reconciled(PATIENCE);
     worker.signal(Signal::TERM);
@@ -282,4 +221,140 @@ fn a_task_that_kills_its_workers_is_given_up() {
     assert_eq!(error.kind, "crashed");
     let behind_it = behind.ids()[0];
     story::check_one(&judge, &judge.info(behind_it), &behind.expected()[&behind_it]);
+}
+
+macro_rules! rows {
+    ($($(#[$doc:meta])* $name:ident: $who:ident at $point:literal;)+) => {
+        $($(#[$doc])* #[test] fn $name() { $who(BACKEND, $point); })+
+    };
+}
+
+/// What every backend has. A point that begins with `store.` is the backend's own.
+macro_rules! rows_of_tasks {
+    () => {
+        // The claim was committed, and the worker never heard of it, or died before it could start anything: the lease runs
+        // out, the task is claimed again under a new token, and no attempt is counted.
+        rows! {
+            claim_not_committed: worker at "store.claim.before";
+            claim_answer_lost: worker at "store.claim.after";
+            claim_answered: worker at "worker.claim.after_answer";
+            attempt_not_started: worker at "worker.attempt.before_start";
+            attempt_run: worker at "worker.attempt.after_run";
+            result_put: worker at "worker.result.after_put";
+        }
+
+        // The end was perhaps committed: either it is there with all that follows from it, or the task runs again.
+        rows! {
+            end_not_sent: worker at "worker.finish.before";
+            end_not_committed: worker at "store.finish.before";
+            end_answer_lost: worker at "store.finish.after";
+            end_answered: worker at "worker.finish.after_answer";
+            event_not_sent: worker at "worker.events.before";
+        }
+
+        // Time.
+        rows! {
+            due_task_not_promoted: worker at "store.promote.before";
+            due_task_promoted: worker at "store.promote.after";
+            nothing_taken_over: heir at "store.reclaim.before";
+            taken_over: heir at "store.reclaim.after";
+        }
+
+        // A producer does not know whether its tasks were accepted: the same tasks under the same ids are accepted once.
+        rows! {
+            enqueue_not_sent: producer at "enqueue.before";
+            enqueue_not_committed: producer at "store.enqueue.before";
+            enqueue_answer_lost: producer at "store.enqueue.after";
+            enqueue_answered: producer at "enqueue.after_answer";
+            cancel_not_committed: cancelled_again at "store.cancel.before";
+            cancel_answer_lost: cancelled_again at "store.cancel.after";
+            retry_by_hand_not_committed: retried_again at "store.retry.before";
+            retry_by_hand_answer_lost: retried_again at "store.retry.after";
+        }
+
+        #[test]
+        fn killed_while_a_guest_runs() {
+            guest(BACKEND);
+        }
+
+        #[test]
+        fn a_task_that_kills_its_workers_is_given_up() {
+            poison(BACKEND);
+        }
+    };
+}
+
+/// Where sessions have points of their own.
+macro_rules! rows_of_sessions {
+    () => {
+        rows! {
+            session_not_opened: worker at "store.open_session.before";
+            session_opened: worker at "store.open_session.after";
+            heartbeat_lost: worker at "store.heartbeat.before";
+            heartbeat_answer_lost: worker at "store.heartbeat.after";
+            session_not_closed: stopping at "store.close_session.before";
+            session_closed: stopping at "store.close_session.after";
+        }
+    };
+}
+
+/// Where staged results have.
+macro_rules! rows_of_results {
+    () => {
+        // A result was staged, or perhaps staged, and its task not ended: the next attempt stages its own under its own token.
+        rows! {
+            result_not_put: worker at "store.put_results.before";
+            result_perhaps_put: worker at "store.put_results.after";
+        }
+    };
+}
+
+/// Where modules have.
+macro_rules! rows_of_modules {
+    () => {
+        rows! {
+            push_not_committed: pushed_again at "store.push_module.before";
+            push_answer_lost: pushed_again at "store.push_module.after";
+        }
+    };
+}
+
+/// Where events are kept, too.
+macro_rules! rows_of_events {
+    () => {
+        // The end was committed and its event not written, or perhaps: the log is repaired from the records.
+        rows! {
+            event_not_written: worker at "store.append.before";
+            event_written: worker at "store.append.after";
+            repair_not_noted: repair at "store.set_watermark.before";
+            repair_noted: repair at "store.set_watermark.after";
+        }
+    };
+}
+
+mod sqlite {
+    use super::*;
+
+    const BACKEND: Backend = Backend::Sqlite;
+    rows_of_tasks!();
+    rows_of_sessions!();
+    rows_of_results!();
+    rows_of_modules!();
+    rows_of_events!();
+}
+
+mod file {
+    use super::*;
+
+    const BACKEND: Backend = Backend::File;
+    rows_of_tasks!();
+    rows_of_sessions!();
+}
+
+mod redis {
+    use super::*;
+
+    const BACKEND: Backend = Backend::Redis;
+    rows_of_tasks!();
+    rows_of_results!();
 }

@@ -12,7 +12,7 @@ use crate::support::story::{self, Batch, every_kind};
 /// Results lie in a file of their own, so that it can be lost alone.
 fn place() -> Place {
     let place = Place::new()
-        .with("OMNIQ_RESULT_STORAGE_URL", "sqlite:results.db")
+        .results_apart()
         .with("OMNIQ_RETRY_DELAY", "50ms")
         .with("OMNIQ_RETRY_MAX_DELAY", "50ms");
     place.says(&format!("push {STEPS}"));

@@ -3,115 +3,23 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use omniq_conformance::history::Entry;
 use rustix::process::Signal;
 use sqlx::{Connection as _, SqliteConnection};
 
+use crate::support::disk::{Disk, MEBIBYTE};
 use crate::support::judge::Judge;
 use crate::support::place::{Place, STEPS};
-use crate::support::process::{PATIENCE, Process, until};
+use crate::support::process::{PATIENCE, Process, fails, is_clear, until};
 use crate::support::story::{self, Batch, acknowledged};
-
-/// A file system in memory, of a size of its own. It is unmounted when this is dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// One of so many MiB in the folder of a place; `None`, with a printed reason, where this user may not mount any.
-    fn mount(place: &Place, mebibytes: u32) -> Option<Self> {
-        let path = place.path().join("disk");
-        fs::create_dir(&path).expect("the test's folder takes folders");
-        let size = format!("size={mebibytes}m");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "omniq-fault"]).arg(&path);
-        match mount.output() {
-            Ok(output) if output.status.success() => Some(Self(path)),
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                println!("left out, since no file system can be mounted here: {why}");
-                None
-            }
-            Err(error) => {
-                println!("left out, since there is no `mount`: {error}");
-                None
-            }
-        }
-    }
-
-    /// Lets nobody write any more, or again.
-    fn remount(&self, how: &str) {
-        let options = format!("remount,{how}");
-        let status = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "what was mounted can be mounted again"
-        );
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-
-    fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.0).expect("a mounted file system can be asked");
-        stat.f_bavail * stat.f_frsize
-    }
-
-    /// Takes room until at most so many bytes are free.
-    fn fill_up_to(&self, free: u64) {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .expect("a file of its own disk");
-        while self.free() > free {
-            let most = (self.free() - free).min(1 << 20) as usize;
-            if file.write_all(&vec![7; most]).is_err() {
-                break;
-            }
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("the filler is there");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a process that is being killed may still have a file open.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Runs words that must fail, with a message that has all of `parts`; whatever happens, it is no panic.
-#[track_caller]
-fn fails(place: &Place, words: &str, parts: &[&str]) -> Process {
-    let mut process = place.start("failing command", words.split(' '));
-    let status = process.wait(PATIENCE);
-    assert!(!status.success(), "`omniq {words}` worked\n{}", process.said());
-    is_clear(&process, words, parts);
-    process
-}
-
-#[track_caller]
-fn is_clear(process: &Process, words: &str, parts: &[&str]) {
-    let stderr = process.stderr();
-    assert!(stderr.contains("error: ") && !stderr.contains("panicked"), "`{words}`: {stderr}");
-    for part in parts {
-        assert!(stderr.contains(part), "`{words}` does not say `{part}`: {stderr}");
-    }
-}
-
-const MEBIBYTE: u64 = 1 << 20;
 
 #[test]
 fn a_full_disk_refuses_tasks_before_ends() {
     let outer = Place::new();
     let Some(disk) = Disk::mount(&outer, 96) else { return };
-    let place = Place::at(disk.0.clone());
+    let place = Place::at(disk.path().to_owned());
     place.says(&format!("push {STEPS}"));
     let first = Batch::twice("first", 1, 300);
     first.enqueue(&place);
@@ -162,7 +70,7 @@ fn number_of(batches: &[Batch]) -> usize {
 fn a_worker_outlives_a_disk_without_any_room() {
     let outer = Place::new();
     let Some(disk) = Disk::mount(&outer, 96) else { return };
-    let place = Place::at(disk.0.clone()).with("OMNIQ_LEASE_TIME", "5s");
+    let place = Place::at(disk.path().to_owned()).with("OMNIQ_LEASE_TIME", "5s");
     place.says(&format!("push {STEPS}"));
     let batches = [Batch::new("slow", "rest", ["[1000]"; 8]), Batch::twice("quick", 1, 300)];
     batches.iter().for_each(|batch| batch.enqueue(&place));
@@ -192,7 +100,7 @@ fn a_worker_outlives_a_disk_without_any_room() {
 fn a_file_that_may_not_be_written_is_named() {
     let outer = Place::new();
     let Some(disk) = Disk::mount(&outer, 96) else { return };
-    let place = Place::at(disk.0.clone());
+    let place = Place::at(disk.path().to_owned());
     place.says(&format!("push {STEPS}"));
     disk.remount("ro");
     for words in ["enqueue steps draw", "worker --drain", &format!("push {STEPS} --name other")] {

@@ -3,6 +3,7 @@
 use omniq_model::{EventKind, State};
 use rustix::process::Signal;
 
+use crate::support::backend::Backend;
 use crate::support::judge::Judge;
 use crate::support::place::{LEASE, Place, STEPS};
 use crate::support::process::{PATIENCE, Process, until};
@@ -11,9 +12,9 @@ use crate::support::story::{self, Batch};
 /// A sleep of the guest, longer than it takes to stop its worker, in milliseconds.
 const REST: u64 = 4000;
 
-#[test]
-fn the_end_of_a_worker_that_stood_still_is_stale() {
-    let place = Place::new();
+/// On each backend: the end of a worker that stood still past its lease is stale.
+fn stale(backend: Backend) {
+    let place = Place::on(backend);
     place.says(&format!("push {STEPS}"));
     let batch = Batch::new("slow", "rest", [format!("[{REST}]")]);
     batch.enqueue(&place);
@@ -50,10 +51,24 @@ fn the_end_of_a_worker_that_stood_still_is_stale() {
     story::check(&judge, [&batch, &next]);
 }
 
-/// It wakes up while the second run is under way, which its end must not end.
+#[test]
+fn the_end_of_a_worker_that_stood_still_is_stale() {
+    stale(Backend::Sqlite);
+}
+
+#[test]
+fn the_end_of_a_worker_that_stood_still_is_stale_in_redis() {
+    stale(Backend::Redis);
+}
+
 #[test]
 fn a_stale_end_does_not_end_the_run_that_goes_on() {
-    let place = Place::new();
+    stale_meanwhile(Backend::Sqlite);
+}
+
+/// It wakes up while the second run is under way, which its end must not end.
+fn stale_meanwhile(backend: Backend) {
+    let place = Place::on(backend);
     place.says(&format!("push {STEPS}"));
     let batch = Batch::new("slow", "rest", ["[5000]"]);
     batch.enqueue(&place);

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omniq_conformance::history::{Entry, Verdict, check_events};
-use omniq_model::{EventKind, Lane, State, TaskEvent, TaskId, Value};
+use omniq_model::{EventKind, Lane, State, TaskEvent, TaskId, Timestamp, Value};
 use omniq_store::{
-    EventFilter, EventStore, Filter, Info, Interest, Options, ResultKey, ResultStore, TaskStore,
-    open_events, open_results, open_tasks,
+    EventFilter, EventStore, Filter, Info, Interest, Options, Result, ResultKey, ResultStore,
+    TaskStore, open_events, open_results, open_tasks,
 };
 use tokio::runtime::Runtime;
 
 use super::place::Place;
+use super::process::PATIENCE;
 
 /// Rows of one page.
 const PAGE: usize = 5000;
@@ -33,47 +34,58 @@ impl Judge {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
         let options = Options::default();
+        let urls = place.urls();
         let (tasks, events, results) = runtime.block_on(async {
-            let tasks = open_tasks(&place.url("omniq.db"), &options).await.expect("tasks open");
-            let log = place.url("omniq-events.db");
-            let events = open_events(&log, &options).await.expect("events open");
-            let apart = place.path().join("results.db").exists();
-            let url = place.url(if apart { "results.db" } else { "omniq.db" });
-            let results = open_results(&url, &options).await.expect("results open");
+            let tasks = open_tasks(&urls.tasks, &options).await.expect("tasks open");
+            let events = open_events(&urls.events, &options).await.expect("events open");
+            let results = open_results(&urls.results, &options).await.expect("results open");
             (tasks, events, results)
         });
         Self { runtime, tasks, events, results }
+    }
+
+    /// Asks a store, again and again while it cannot be reached: a test may have seen to that.
+    #[track_caller]
+    fn ask<T>(&self, call: impl AsyncFn() -> Result<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let answer = self.runtime.block_on(async {
+            loop {
+                match call().await {
+                    Err(error) if error.kind().is_passing() && Instant::now() < deadline => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        });
+        answer.unwrap_or_else(|error| panic!("a store does not answer the test: {error:?}"))
     }
 
     /// Waits until no task is left that has not ended.
     #[track_caller]
     pub fn drained(&self, within: Duration) {
         let deadline = Instant::now() + within;
-        let idle = self.runtime.block_on(async {
-            loop {
-                let seen = self.tasks.changes(Interest::Ends);
-                if self.tasks.is_idle().await.expect("the store answers") {
-                    return true;
-                }
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return false;
-                }
-                self.tasks.changed(Interest::Ends, seen, left.min(Duration::from_secs(1))).await;
+        loop {
+            let seen = self.tasks.changes(Interest::Ends);
+            if self.ask(async || self.tasks.is_idle().await) {
+                return;
             }
-        });
-        assert!(idle, "tasks are left after {within:?}: {:?}", self.states());
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "tasks are left after {within:?}: {:?}", self.states());
+            let wait = left.min(Duration::from_secs(1));
+            self.runtime.block_on(self.tasks.changed(Interest::Ends, seen, wait));
+        }
     }
 
     /// How many tasks stand in each state.
     pub fn states(&self) -> BTreeMap<State, u64> {
-        self.runtime.block_on(self.tasks.count(&Filter::default())).expect("the store answers")
+        self.ask(async || self.tasks.count(&Filter::default()).await)
     }
 
     /// One task.
     #[track_caller]
     pub fn info(&self, id: TaskId) -> Info {
-        let mut got = self.runtime.block_on(self.tasks.get(&[id])).expect("the store answers");
+        let mut got = self.ask(async || self.tasks.get(&[id]).await);
         got.remove(0).unwrap_or_else(|| panic!("task {id} is not in the store"))
     }
 
@@ -84,7 +96,7 @@ impl Judge {
     #[track_caller]
     pub fn expect_all(&self, ids: &BTreeSet<TaskId>) {
         let ids: Vec<_> = ids.iter().copied().collect();
-        let found = self.runtime.block_on(self.tasks.get(&ids)).expect("the store answers");
+        let found = self.ask(async || self.tasks.get(&ids).await);
         let missing = ids.iter().zip(found).filter(|(_, info)| info.is_none());
         let missing: Vec<_> = missing.map(|(id, _)| *id).collect();
         assert!(missing.is_empty(), "acknowledged and not there: {missing:?}");
@@ -96,9 +108,12 @@ impl Judge {
         let elsewhere = "elsewhere".parse().expect("it is a name");
         let lane = Lane { queue: elsewhere, ..Lane::default() };
         let write = async {
-            tokio::time::timeout(Duration::from_millis(500), self.tasks.pause(&lane, false)).await
+            self.tasks.pause(&lane, false).await?;
+            // Forgets nothing, and writes to the log all the same.
+            self.events.purge(Timestamp::default(), 1).await
         };
-        self.runtime.block_on(write).is_ok_and(|written| written.is_ok())
+        let soon = async { tokio::time::timeout(Duration::from_millis(500), write).await };
+        self.runtime.block_on(soon).is_ok_and(|written| written.is_ok())
     }
 
     /// Waits until the task fits.
@@ -120,39 +135,33 @@ impl Judge {
 
     /// All tasks.
     pub fn infos(&self) -> Vec<Info> {
-        self.runtime.block_on(async {
-            let (mut all, mut before) = (Vec::new(), None);
-            loop {
-                let page = self.tasks.list(&Filter::default(), before, PAGE).await;
-                let page = page.expect("the store answers");
-                all.extend(page.items);
-                before = page.next;
-                if before.is_none() {
-                    return all;
-                }
+        let (mut all, mut before) = (Vec::new(), None);
+        loop {
+            let page = self.ask(async || self.tasks.list(&Filter::default(), before, PAGE).await);
+            all.extend(page.items);
+            before = page.next;
+            if before.is_none() {
+                return all;
             }
-        })
+        }
     }
 
     /// All events.
     pub fn events(&self) -> Vec<TaskEvent> {
-        self.runtime.block_on(async {
-            let (mut all, mut after) = (Vec::new(), None);
-            loop {
-                let page = self.events.query(&EventFilter::default(), after, PAGE).await;
-                let page = page.expect("the log answers");
-                let Some((last, _)) = page.last() else { return all };
-                after = Some(*last);
-                all.extend(page.into_iter().map(|(_, event)| event));
-            }
-        })
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let filter = EventFilter::default();
+            let page = self.ask(async || self.events.query(&filter, after, PAGE).await);
+            let Some((last, _)) = page.last() else { return all };
+            after = Some(*last);
+            all.extend(page.into_iter().map(|(_, event)| event));
+        }
     }
 
     /// Whether an event of that kind is in the log.
     pub fn has_event(&self, task: TaskId, kind: EventKind) -> bool {
         let filter = EventFilter { task: Some(task), kinds: vec![kind], ..EventFilter::default() };
-        let found = self.runtime.block_on(self.events.query(&filter, None, 1));
-        !found.expect("the log answers").is_empty()
+        !self.ask(async || self.events.query(&filter, None, 1).await).is_empty()
     }
 
     /// The bytes a task ended with; `None` when it has none, or they are gone.
@@ -161,8 +170,8 @@ impl Judge {
             Value::Inline(payload) => Some(payload.bytes.to_vec()),
             Value::Stored(stored) => {
                 let key = ResultKey { task: info.id, token: stored.token };
-                let got = self.runtime.block_on(self.results.get(&[key]));
-                got.expect("the results answer").remove(0).map(|payload| payload.bytes.to_vec())
+                let mut got = self.ask(async || self.results.get(&[key]).await);
+                got.remove(0).map(|payload| payload.bytes.to_vec())
             }
         }
     }
@@ -187,8 +196,26 @@ impl Judge {
         }
     }
 
+    /// Lets go of the stores at once: a process of the test may want to be the one that owns them.
+    fn close(&self) {
+        self.runtime.block_on(async {
+            // Whoever failed to close has nothing to keep.
+            let _ = self.tasks.close().await;
+            let _ = self.events.close().await;
+            let _ = self.results.close().await;
+        });
+    }
+
     /// What the checker says of all that is there, given what producers offered.
     pub fn verdict(&self, offers: &[Entry]) -> Verdict {
         check_events(offers, &self.events(), &self.infos())
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.close();
+        }
     }
 }

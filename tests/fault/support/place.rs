@@ -1,12 +1,14 @@
-//! A folder of its own for each test, with one database in it, and the commands a person would type there.
+//! A folder of its own for each test, a queue on some backend, and the commands a person would type there.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use omniq_services::{Proxy, Server};
 use tempfile::TempDir;
 
+use super::backend::{Backend, fresh_name};
 use super::binary;
 use super::process::{PATIENCE, Process};
 
@@ -15,37 +17,109 @@ pub const STEPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fault/wat/steps.wa
 /// How long a worker may be silent: the shortest that the settings allow.
 pub const LEASE: Duration = Duration::from_secs(1);
 
-/// A folder with a queue in it. It is removed at the end, unless the test fails.
+/// A folder with a queue in it, or with its queue on a server. It is removed at the end, unless the test fails.
 #[derive(Debug)]
 pub struct Place {
+    /// Where its tasks are kept.
+    pub backend: Backend,
+    name: String,
     folder: Option<TempDir>,
     path: PathBuf,
+    urls: Urls,
     variables: Vec<(String, OsString)>,
 }
 
+/// Where the test itself finds what the processes work on.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    /// Tasks and modules.
+    pub tasks: String,
+    /// Results.
+    pub results: String,
+    /// Events.
+    pub events: String,
+}
+
 impl Place {
-    /// An empty folder; its queue has the shortest leases there are.
+    /// An empty folder with a queue in a file of SQLite; it has the shortest leases there are.
     pub fn new() -> Self {
+        Self::on(Backend::Sqlite)
+    }
+
+    /// An empty queue on that backend; on a server, on the one that all tests share.
+    pub fn on(backend: Backend) -> Self {
+        let server = backend.shared();
+        Self::made(backend, server.map_or("", Server::url))
+    }
+
+    /// An empty queue on a server that the test may kill.
+    pub fn on_server(backend: Backend, server: &Server) -> Self {
+        Self::made(backend, server.url())
+    }
+
+    fn made(backend: Backend, server: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("omniq-fault-")
             .tempdir()
             .expect("a folder can be made");
         let path = folder.path().to_owned();
-        let mut place = Self::at(path);
+        let name = fresh_name();
+        let url = backend.url(server, &path, &name);
+        let mut place = Self::with_tasks(backend, path, url);
+        place.name = name;
         place.folder = Some(folder);
         place
     }
 
-    /// A folder that somebody else removes.
+    /// A folder that somebody else removes, with a queue in a file of SQLite.
     pub fn at(path: PathBuf) -> Self {
+        let url = Backend::Sqlite.url("", &path, "");
+        Self::with_tasks(Backend::Sqlite, path, url)
+    }
+
+    fn with_tasks(backend: Backend, path: PathBuf, tasks: String) -> Self {
         // Compiled code is shared by all tests; nothing else is.
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("omniq-cache");
-        let place = Self { folder: None, path, variables: Vec::new() };
+        let log = format!("sqlite:{}", path.join("omniq-events.db").display());
+        let events = if backend.has_events() { tasks.clone() } else { log };
+        let urls = Urls { results: tasks.clone(), tasks: tasks.clone(), events: events.clone() };
+        let (name, variables) = (String::new(), Vec::new());
+        let place = Self { backend, name, folder: None, path, urls, variables };
         place
             .with("OMNIQ_DATA_DIR", ".")
-            .with("OMNIQ_TASK_STORAGE_URL", "sqlite:omniq.db")
+            .with("OMNIQ_TASK_STORAGE_URL", tasks)
+            .with("OMNIQ_EVENT_STORAGE_URL", events)
             .with("OMNIQ_LEASE_TIME", "1s")
             .with("OMNIQ_CACHE_DIR", cache)
+    }
+
+    /// Its processes reach that server through the proxy; the test itself does not.
+    pub fn through(mut self, server: &Server, proxy: &Proxy) -> Self {
+        let (behind, before) = (server.address().to_string(), proxy.addr().to_string());
+        for (_, value) in &mut self.variables {
+            let text = value.to_string_lossy();
+            if text.contains(&behind) {
+                *value = text.replace(&behind, &before).into();
+            }
+        }
+        self
+    }
+
+    /// With its results in a file of SQLite of their own.
+    pub fn results_apart(mut self) -> Self {
+        self.urls.results = self.url("results.db");
+        let url = self.urls.results.clone();
+        self.with("OMNIQ_RESULT_STORAGE_URL", url)
+    }
+
+    /// What the store is called on its server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the test finds everything.
+    pub fn urls(&self) -> &Urls {
+        &self.urls
     }
 
     /// The same with a variable in the environment of every command.

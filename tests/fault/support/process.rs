@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use super::place::Place;
+
 /// How long anything may take that nobody measures.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,6 +24,26 @@ pub fn until(what: &str, within: Duration, holds: impl Fn() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "waited {within:?} for {what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs words that must fail, with a message that has all of `parts`; whatever happens, it is no panic.
+#[track_caller]
+pub fn fails(place: &Place, words: &str, parts: &[&str]) -> Process {
+    let mut process = place.start("failing command", words.split(' '));
+    let status = process.wait(PATIENCE);
+    assert!(!status.success(), "`omniq {words}` worked\n{}", process.said());
+    is_clear(&process, words, parts);
+    process
+}
+
+/// Fails if a message has not all of `parts`, or tells of a panic.
+#[track_caller]
+pub fn is_clear(process: &Process, words: &str, parts: &[&str]) {
+    let stderr = process.stderr();
+    assert!(stderr.contains("error: ") && !stderr.contains("panicked"), "`{words}`: {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "`{words}` does not say `{part}`: {stderr}");
     }
 }
 
