@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use omniq_model::Lane;
+use omniq_store::{Options, open_tasks};
 use serde_json::json;
 
 use crate::support::omniq::wat;
@@ -122,6 +124,43 @@ fn a_drain_waits_for_retries_and_not_for_tomorrow() {
     let task = place.task(&retried);
     assert_eq!((&task["state"], &task["attempt"]), (&json!("failed"), &json!(2)), "{task}");
     assert_eq!(place.task(&tomorrow)["state"], "scheduled");
+}
+
+#[test]
+fn a_drain_ends_and_says_what_nobody_can_run() {
+    let place = Place::with_jobs();
+    let done = place.enqueue("jobs add 1 2");
+    let lost = place.enqueue("jobs add 1 2 --delay 1ms --queue other");
+    assert_eq!(place.run("worker --drain --queue default").end().code, 0);
+    assert_eq!(place.task(&done)["state"], "succeeded");
+    place.run("module rm jobs@1").says();
+    let ended = place.run("worker --drain").end();
+    assert_eq!(ended.code, 8, "{}", ended.stderr);
+    let part = "1 task whose module is not there, such as `jobs@";
+    assert!(ended.stderr.contains(part) && ended.stderr.contains("hint: push"), "{}", ended.stderr);
+    assert_eq!(place.task(&lost)["attempt"], 0);
+
+    let place = Place::with_jobs();
+    pause(&place, "media");
+    let held = place.enqueue("jobs add 1 2 --queue media");
+    let done = place.enqueue("jobs add 1 2");
+    let ended = place.run("worker --drain").end();
+    assert_eq!(ended.code, 8, "{}", ended.stderr);
+    assert!(ended.stderr.contains("left: 1 ready task in paused queues"), "{}", ended.stderr);
+    assert_eq!(place.task(&held)["state"], "ready");
+    assert_eq!(place.task(&done)["state"], "succeeded");
+}
+
+/// Holds a queue back, as a program does that embeds the library.
+fn pause(place: &Place, queue: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be made").block_on(async {
+        let url = format!("sqlite:{}", place.path(".omniq/omniq.db").display());
+        let tasks = open_tasks(&url, &Options::default()).await.expect("tasks open");
+        let lane = Lane { queue: queue.parse().expect("it is a name"), ..Lane::default() };
+        tasks.pause(&lane, true).await.expect("it is paused");
+        tasks.close().await.expect("tasks close");
+    });
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `omniq worker`: runs tasks until it is told to stop, or until there are none left.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use omniq::worker::WorkerHandle;
 use omniq::{Filter, Name, Queue, State, WorkerBuilder};
 use omniq_model::Kind;
-use omniq_store::{Changes, Interest};
+use omniq_store::{Changes, Counts, Interest};
 
 use crate::interrupt::Stop;
 use crate::option::grants::GrantArgs;
@@ -54,7 +55,8 @@ pub struct WorkerArgs {
 
 const NOTES: &str = "Ctrl-C or SIGTERM: no more tasks are taken, those that run may come to their end, and what still runs after
 the grace is put back without an attempt being counted. A second one ends the process at once; others take its tasks over then.
-`--drain` waits for retries too, and not for tasks that are due later than `retry.max_delay` (5m) from now.";
+`--drain` waits for retries too, and not for tasks that are due later than `retry.max_delay` (5m) from now. Tasks that nobody
+can run as things are, in paused queues or of modules that are not there, are left: it says so and ends with exit code 8.";
 
 pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
     let opened = settings.open(&args.store, Life::Service)?;
@@ -151,7 +153,7 @@ async fn drain(
         bar.set_size(done + left.now + left.soon);
         bar.at(done, None, &format!("{} to go", left.now + left.soon));
         if left.now == 0 && left.soon == 0 {
-            return Ok(());
+            return left.held_back();
         }
         let changed = async {
             tokio::join!(tasks.changed(Interest::Ends, seen, PATIENCE), tokio::time::sleep(PACE));
@@ -170,11 +172,42 @@ fn ended(worker: &WorkerHandle) -> u64 {
 }
 
 /// What is left to do.
+#[derive(Default)]
 struct Left {
     /// Tasks that are ready or running.
     now: u64,
     /// Tasks that are due before long.
     soon: u64,
+    /// Ready tasks in paused lanes.
+    paused: u64,
+    /// Tasks whose module is not there, and one of the modules.
+    missing: u64,
+    module: Option<String>,
+}
+
+impl Left {
+    /// # Errors
+    /// Tasks are left that nobody can run as things are.
+    fn held_back(self) -> super::Result {
+        let noun = |count| if count == 1 { "task" } else { "tasks" };
+        let mut reasons = Vec::new();
+        if self.paused > 0 {
+            reasons.push(format!("{} ready {} in paused queues", self.paused, noun(self.paused)));
+        }
+        if let Some(module) = &self.module {
+            let (count, noun) = (self.missing, noun(self.missing));
+            reasons.push(format!("{count} {noun} whose module is not there, such as `{module}`"));
+        }
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let hint = match &self.module {
+            Some(module) => format!("push `{module}`, and drain again"),
+            None => String::from("let the queues go on, and drain again"),
+        };
+        let message = format!("nothing more can be run; left: {}", reasons.join(", "));
+        Err(Problem::new(Kind::WaitTimeout, message).hint(hint))
+    }
 }
 
 async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
@@ -185,13 +218,19 @@ async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
             .map(|name| Filter { queue: Some(name.clone()), ..Filter::default() })
             .collect(),
     };
-    let mut left = Left { now: 0, soon: 0 };
-    let mut scheduled = 0;
-    for mut filter in filters {
-        filter.states = vec![State::Ready, State::Running, State::Scheduled];
-        for (state, count) in queue.count(&filter).await? {
-            if state == State::Scheduled { scheduled += count } else { left.now += count }
+    let mut counts = Counts::new();
+    for filter in &filters {
+        let states = vec![State::Ready, State::Running, State::Scheduled];
+        for (state, count) in queue.count(&Filter { states, ..filter.clone() }).await? {
+            *counts.entry(state).or_default() += count;
         }
+    }
+    let count = |state| counts.get(&state).copied().unwrap_or(0);
+    let (ready, running, scheduled) =
+        (count(State::Ready), count(State::Running), count(State::Scheduled));
+    let mut left = Left { now: ready + running, ..Left::default() };
+    if ready > 0 && running == 0 && !has_open_lane(queue, queues).await? {
+        (left.now, left.paused) = (0, ready);
     }
     if scheduled > 0 && left.now == 0 {
         let due = queue.stores().tasks.promote(1000).await.map_err(omniq::Error::from)?;
@@ -199,5 +238,56 @@ async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
         let is_soon = due.promoted > 0 || due.next.is_some_and(|next| next <= patience);
         left.soon = if is_soon { scheduled } else { 0 };
     }
+    if left.soon > 0
+        && let Some(module) = missing_module(queue, &filters).await?
+    {
+        (left.soon, left.missing, left.module) = (0, scheduled, Some(module));
+    }
     Ok(left)
+}
+
+/// Whether tasks are ready in one of these queues that is not paused.
+async fn has_open_lane(queue: &Queue, queues: &[Name]) -> Result<bool, Problem> {
+    const PAGE: usize = 1000;
+    let tasks = &queue.stores().tasks;
+    let mut after = None;
+    loop {
+        let page = tasks.ready_lanes(after.as_ref(), PAGE).await.map_err(omniq::Error::from)?;
+        if page.iter().any(|lane| queues.is_empty() || queues.contains(&lane.queue)) {
+            return Ok(true);
+        }
+        if page.len() < PAGE {
+            return Ok(false);
+        }
+        after = page.last().cloned();
+    }
+}
+
+/// One of the missing modules, if all that is scheduled waits for such.
+async fn missing_module(queue: &Queue, filters: &[Filter]) -> Result<Option<String>, Problem> {
+    const PAGE: usize = 500;
+    let known: HashSet<_> =
+        queue.modules().await?.into_iter().map(|module| module.digest).collect();
+    let mut missing = None;
+    for filter in filters {
+        let filter = Filter { states: vec![State::Scheduled], ..filter.clone() };
+        let mut before = None;
+        loop {
+            let page = queue.list(&filter, before, PAGE).await?;
+            for info in page.items {
+                match info.task {
+                    Ok(task) if !known.contains(&task.module.digest) => {
+                        missing
+                            .get_or_insert(format!("{}@{}", task.module.name, task.module.version));
+                    }
+                    _ => return Ok(None),
+                }
+            }
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(missing)
 }

@@ -170,6 +170,13 @@ impl FromStr for Moment {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // What reads them knows none before 1970, and says the same as of what is none at all.
+        let later = text.get(4..).filter(|_| text < "1970").map(|rest| format!("1972{rest}"));
+        if later.is_some_and(|later| humantime::parse_rfc3339_weak(&later).is_ok()) {
+            return Err(
+                "that is too early: moments begin with 1970, and whatever is over starts at once",
+            );
+        }
         humantime::parse_rfc3339_weak(text)
             .map(Self)
             .map_err(|_| "write a moment in UTC, such as `2026-01-31T12:00:00Z`")
@@ -188,6 +195,34 @@ impl FromStr for PoolArg {
             "async" => Ok(Self(Pool::Async)),
             "thread" => Ok(Self(Pool::Thread)),
             _ => Err("this version has the pools `async` and `thread`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_before_1970_is_too_early_and_anything_else_is_none() {
+        for (text, expected) in [
+            ("2026-01-31T12:00:00Z", None),
+            ("1970-01-01T00:00:00Z", None),
+            ("1969-12-31T23:59:59Z", Some("too early")),
+            ("1968-02-29 12:00:00", Some("too early")),
+            ("0001-01-01T00:00:00Z", Some("too early")),
+            ("1969-13-31T23:59:59Z", Some("write a moment")),
+            ("1969", Some("write a moment")),
+            ("yesterday", Some("write a moment")),
+            ("", Some("write a moment")),
+            ("1äöüß", Some("write a moment")),
+        ] {
+            let error = text.parse::<Moment>().err();
+            let is_good = match expected {
+                None => error.is_none(),
+                Some(part) => error.is_some_and(|error| error.contains(part)),
+            };
+            assert!(is_good, "{text}: {error:?}");
         }
     }
 }
