@@ -125,15 +125,21 @@ impl Keeper {
         }
     }
 
-    async fn sweep_once(&self, reclaims: bool) -> Result<()> {
-        let tasks = &self.stores.tasks;
-        while reclaims {
-            let moved = tasks.reclaim(BATCH).await?;
+    async fn reclaim(&self) -> Result<()> {
+        loop {
+            let moved = self.stores.tasks.reclaim(BATCH).await?;
             self.tell(&moved, EventKind::LeaseLost, Kind::Crashed, "its worker died under it");
             if moved.len() < BATCH {
-                break;
+                return Ok(());
             }
             yield_now().await;
+        }
+    }
+
+    async fn sweep_once(&self, reclaims: bool) -> Result<()> {
+        let tasks = &self.stores.tasks;
+        if reclaims {
+            self.reclaim().await?;
         }
         loop {
             let moved = tasks.expire(BATCH).await?;

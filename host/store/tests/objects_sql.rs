@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use omniq_model::{EventKind, Kind, Lane, SessionId, TaskError, TaskEvent, TaskId, Timestamp};
-use omniq_store::object::events::{Answer, Cell, Engine, EventOptions, Question};
+use omniq_store::object::events::{Cell, Engine, EventOptions, Question};
 use omniq_store::object::{ObjectEvents, Root};
 use omniq_store::{Durability, ErrorKind, EventFilter, EventStore as _};
 
@@ -241,7 +241,11 @@ async fn duckdb_answers_as_sqlite_does() {
         // An empty answer of SQLite does not tell its columns.
         let columns =
             if lite.rows.is_empty() { lite.columns.clone() } else { duck.columns.clone() };
-        assert_eq!(Answer { columns, ..duck }, lite, "{sql} from {from:?} to {to:?}");
+        assert_eq!(
+            omniq_store::object::events::Answer { columns, ..duck },
+            lite,
+            "{sql} from {from:?} to {to:?}"
+        );
         compared += 1;
     }
     assert_eq!(compared, QUESTIONS.len() * spans.len());

@@ -87,7 +87,7 @@ impl Tx<'_> {
             }
             plan.write(self).await?;
             // Nothing of what was found is left to be expired: somebody else is at it.
-            if moved.len() == before && !moved_on || rows.len() < left && !moved_on {
+            if !moved_on && (moved.len() == before || rows.len() < left) {
                 break;
             }
         }
