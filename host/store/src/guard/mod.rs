@@ -2,7 +2,7 @@
 //! answer, and a line in the log for what takes long.
 //!
 //! The layer repeats nothing and holds nothing back: a call goes through once, or not at all. While a store rests, what is
-//! asked by a person or a producer fails at once with [`Error::Resting`](crate::Error::Resting), which says since when,
+//! asked by a person or a producer fails at once with [`Error::Resting`], which says since when,
 //! why and when to come back. What ends running work (an end, a heartbeat, a staged result) waits instead until it may be
 //! the probe, at most for its deadline: so the first thing that a store hears after an outage is what happened meanwhile.
 //!
