@@ -109,7 +109,7 @@ settings! {
 
     /// Where large bytes live: modules, and what does not fit into a record.
     pub struct Objects {
-        /// The root of the object store, such as `file:///path`, `s3://bucket/prefix`, `az://…`, `gs://…` or `memory://`.
+        /// Where modules live, such as `file:///path`, `s3://bucket/prefix`, `az://…`, `gs://…` or `memory://`.
         url: Option<StorageUrl> = "objects.url", ["OMNIQ_OBSTORE_URI"], default "" or "beside the tasks";
     }
 

@@ -54,16 +54,14 @@ fn passwords_are_shown_nowhere() {
             .variable("OMNIQ_OBSTORE_URI", "s3://b?secret_access_key=s3cret"),
     )
     .unwrap();
-    let texts = [
-        config.to_toml(true),
-        format!("{config:?}"),
-        format!("{:?}", config.show()),
-        format!("{:?}", config.unsupported()),
-    ];
+    let texts = [config.to_toml(true), format!("{config:?}"), format!("{:?}", config.show())];
     for text in texts {
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("***"), "{text}");
     }
+    // What this build leaves out, if anything.
+    let unsupported = format!("{:?}", config.unsupported());
+    assert!(!unsupported.contains("s3cret"), "{unsupported}");
     assert_eq!(config.tasks.url.as_str(), "postgres://ada:s3cret@db/jobs");
 }
 

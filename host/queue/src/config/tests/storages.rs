@@ -160,8 +160,8 @@ fn what_contradicts_or_names_nothing_is_refused() {
             "`OMNIQ_EVENT_STORAGE_URL` asks for events in `nats`",
         ),
         (
-            &[("OMNIQ_OBSTORE_URI", "sqlite:x.db")],
-            "`OMNIQ_OBSTORE_URI` cannot be `sqlite:x.db`; write `file:///path`",
+            &[("OMNIQ_OBSTORE_URI", "mysql://u:pw@h")],
+            "`OMNIQ_OBSTORE_URI` cannot be `mysql://u:***@h`; write `file:///path`",
         ),
         (&[("OMNIQ_OBSTORE_URI", "bucket")], "`OMNIQ_OBSTORE_URI` cannot be `bucket`"),
     ] {
