@@ -42,6 +42,8 @@ struct Disturbed {
     roll: AtomicU64,
     /// Nothing arrives as long as it is set: requests wait.
     cut: tokio::sync::watch::Sender<bool>,
+    /// Milliseconds that an entry of the log takes to be read.
+    slow: AtomicU64,
     /// Lists show what was there when the folder was listed before.
     stale: AtomicBool,
     lists: Arc<Mutex<HashMap<String, Vec<ObjectMeta>>>>,
@@ -54,6 +56,7 @@ impl Disturbed {
             faults: AtomicU64::new(faults),
             roll: AtomicU64::new(1),
             cut: tokio::sync::watch::Sender::new(false),
+            slow: AtomicU64::new(0),
             stale: AtomicBool::new(stale),
             lists: Arc::default(),
         })
@@ -113,6 +116,9 @@ impl ObjectStore for Disturbed {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Said<GetResult> {
         self.pass().await?;
+        if location.as_ref().contains("/log/") {
+            tokio::time::sleep(Duration::from_millis(self.slow.load(Ordering::Relaxed))).await;
+        }
         self.bucket.get_opts(location, options).await
     }
 
@@ -253,7 +259,6 @@ async fn work(store: ObjectTasks, number: u64, cuts: &AtomicUsize) -> BTreeSet<T
 /// Two processes share a bucket that fails; each in turn is cut off for longer than a lease, so that the other takes over
 /// while the first believes to be the owner.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "does not come to an end: after three cuts no progress was seen for 45 s, and why is not found out yet"]
 async fn an_owner_that_was_cut_off_changes_nothing_when_it_comes_back() {
     let bucket = Arc::new(InMemory::new());
     let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
@@ -293,4 +298,30 @@ async fn an_owner_that_was_cut_off_changes_nothing_when_it_comes_back() {
     let counts = store.count(&Filter::default()).await.unwrap();
     println!("{turns:?} cuts, {} acknowledged, {counts:?}", acknowledged.len());
     assert_eq!(counts, BTreeMap::from([(State::Succeeded, acknowledged.len() as u64)]));
+}
+
+/// Opening takes three leases here, since the log is long and slow to read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_reads_a_long_log_is_not_taken_for_dead() {
+    let bucket = Arc::new(InMemory::new());
+    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+    // No image: all entries are read.
+    let config = Config { image_every: 1 << 30, ..place::config(Arc::clone(&bucket) as _, &clock) };
+    let writer = ObjectTasks::open(config).await.unwrap();
+    for number in 0..300 {
+        writer.enqueue(vec![task(number)]).await.unwrap();
+    }
+    writer.close().await.unwrap();
+    let link = Disturbed::new(&bucket, 0, false);
+    link.slow.store(320, Ordering::Relaxed);
+    let patience = Duration::from_secs(60);
+    let config = Config { patience, ..place::config(Arc::clone(&link) as _, &clock) };
+    let open = async || ObjectTasks::open(config.clone()).await.unwrap();
+    let (first, second) = futures_util::future::join(open(), open()).await;
+    for store in [&first, &second] {
+        let counts = again(async || store.count(&Filter::default()).await).await;
+        assert_eq!(counts, BTreeMap::from([(State::Ready, 300)]));
+    }
+    let epochs = bucket.list(Some(&Path::from("a/b/tasks/epoch")));
+    assert_eq!(epochs.count().await, 2, "one of the writer, and one of both that came after it");
 }

@@ -5,6 +5,7 @@
 //! the log's doing ([`super::segment`]).
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,14 +108,25 @@ async fn turn(keeper: &mut Keeper, objects: &Objects, known: &mut u64) -> Result
 /// Is the owner until the store is closed, or another process has taken over; nothing if another was faster.
 async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
     let owner = random()?;
-    let begun = Instant::now();
+    let pulse = Arc::new(Pulse::new(keeper.config.lease));
     if !objects.create(&epoch_name(epoch), owner.to_vec().into(), ACTION).await? {
         return Ok(());
     }
     objects.replace(&beat_name(epoch), Beat::default().write().into(), ACTION).await?;
     keeper.sit(Seat::Loading);
-    let (state, image_bytes) = take_over(objects, &owner).await?;
-    let pulse = Arc::new(Pulse { begun, alive: AtomicU64::new(0), lease: keeper.config.lease });
+    let signals = Arc::clone(&keeper.signals);
+    // Reading may take longer than a lease, and is a sign of life.
+    let taken = tokio::select! {
+        taken = take_over(objects, &owner) => taken,
+        never = pulse.keep_beating(objects, epoch, &signals) => match never {},
+    };
+    let (state, image_bytes) = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            leave(objects, epoch).await;
+            return Err(error);
+        }
+    };
     let gate = Arc::clone(&pulse);
     let fresh: Gate = Arc::new(move || gate.is_fresh());
     let journal = BucketJournal {
@@ -129,12 +141,12 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
         image_bytes: Arc::new(AtomicU64::new(image_bytes)),
         busy: Arc::default(),
     };
-    let (clock, signals) = (Arc::clone(&keeper.config.clock), Arc::clone(&keeper.signals));
+    let clock = Arc::clone(&keeper.config.clock);
     let engine = Engine::start(state, journal, clock, Arc::clone(&signals), Limits::default())
         .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?
         .behind(fresh);
     let engine = Arc::new(engine);
-    pulse.beat(objects, epoch, &signals, 1).await;
+    pulse.beat(objects, epoch, &signals).await;
     keeper.sit(Seat::Owner(Arc::clone(&engine)));
     let poll = keeper.config.poll;
     tokio::select! {
@@ -146,9 +158,14 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
     keeper.sit(Seat::Vacant);
     engine.let_go();
     engine.ended().await;
+    leave(objects, epoch).await;
+    Ok(())
+}
+
+/// Tells that the owner has gone, so that nobody waits for a lease to be over.
+async fn leave(objects: &Objects, epoch: u64) {
     let gone = Beat { gone: true, ..Beat::default() };
     let _ = objects.replace(&beat_name(epoch), gone.write().into(), ACTION).await; // or after a lease
-    Ok(())
 }
 
 /// Whether an owner may speak for the store.
@@ -158,28 +175,40 @@ struct Pulse {
     /// Milliseconds from `begun` to when the last sign of life that arrived was sent.
     alive: AtomicU64,
     lease: Duration,
+    /// Signs of life so far.
+    count: AtomicU64,
 }
 
 impl Pulse {
+    fn new(lease: Duration) -> Self {
+        Self { begun: Instant::now(), alive: AtomicU64::new(0), lease, count: AtomicU64::new(0) }
+    }
+
+    /// Some signs of life in each lease, for ever.
+    async fn keep_beating(&self, objects: &Objects, epoch: u64, signals: &Signals) -> Infallible {
+        loop {
+            tokio::time::sleep(self.lease / 5).await;
+            self.beat(objects, epoch, signals).await;
+        }
+    }
+
     /// Long before another process may take over, its clock may run a little faster than ours.
     fn is_fresh(&self) -> bool {
         let alive = Duration::from_millis(self.alive.load(Ordering::Acquire));
         self.begun.elapsed().saturating_sub(alive) < self.lease.mul_f64(0.6)
     }
 
-    async fn beat(&self, objects: &Objects, epoch: u64, signals: &Signals, count: u64) -> bool {
+    async fn beat(&self, objects: &Objects, epoch: u64, signals: &Signals) {
         let sent = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let beat = Beat {
-            count,
+            count: self.count.fetch_add(1, Ordering::Relaxed) + 1,
             work: signals.changes(Interest::Work).0,
             ends: signals.changes(Interest::Ends).0,
             gone: false,
         };
-        let told = objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await.is_ok();
-        if told {
+        if objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await.is_ok() {
             self.alive.store(sent, Ordering::Release);
         }
-        told
     }
 }
 
@@ -189,7 +218,7 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
     let (mut work, mut ends) =
         (signals.subscribe(Interest::Work), signals.subscribe(Interest::Ends));
     let (mut left, mut seen) = (period, HashMap::new());
-    for count in 2.. {
+    loop {
         let waited = Instant::now();
         tokio::select! {
             () = tokio::time::sleep(left) => {}
@@ -200,7 +229,7 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
         tokio::time::sleep(poll).await;
         work.mark_unchanged();
         ends.mark_unchanged();
-        pulse.beat(objects, epoch, signals, count).await;
+        pulse.beat(objects, epoch, signals).await;
         left = left.saturating_sub(waited.elapsed());
         if left.is_zero() {
             left = period;

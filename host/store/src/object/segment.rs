@@ -26,6 +26,8 @@ const FORMAT: u32 = 1;
 const ENTRIES: u64 = 1000;
 /// How long an entry is tried again when the store is being closed.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How often an entry is asked for before a takeover is given up.
+const TRIES: u32 = 8;
 const HEAD: &str = "tasks/head";
 
 fn name(index: u64) -> String {
@@ -159,7 +161,7 @@ async fn newest_image(objects: &Objects) -> Result<(State, u64)> {
 async fn replay(objects: &Objects, state: &mut State) -> Result<()> {
     let from = state.applied + 1;
     let mut entries = stream::iter(from..)
-        .map(|index| async move { (index, objects.get(&name(index), "read the log").await) })
+        .map(|index| async move { (index, read(objects, index).await) })
         .buffered(WIDTH);
     while let Some((index, bytes)) = entries.next().await {
         let Some(bytes) = bytes? else { break };
@@ -168,6 +170,19 @@ async fn replay(objects: &Objects, state: &mut State) -> Result<()> {
         state.replay(entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
     }
     Ok(())
+}
+
+/// Reads an entry. A log may be a thousand objects, so that one that is not answered at once must not undo the others.
+async fn read(objects: &Objects, index: u64) -> Result<Option<Bytes>> {
+    let mut pause = Duration::from_millis(20);
+    for _ in 1..TRIES {
+        match objects.get(&name(index), "read the log").await {
+            Err(Error::Unavailable { .. }) => tokio::time::sleep(jittered(pause)).await,
+            answered => return answered,
+        }
+        pause *= 2;
+    }
+    objects.get(&name(index), "read the log").await
 }
 
 /// The journal in a bucket.
