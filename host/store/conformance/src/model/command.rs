@@ -223,6 +223,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         3 => (which(), few()).prop_map(|(which, max)| Command::Cancel(which, max)),
         3 => (which(), few()).prop_map(|(which, max)| Command::Retry(which, max)),
         2 => Just(Command::Retry(Which::State(5), 100)), // the dead letters
+        2 => Just(Command::Retry(Which::State(7), 100)), // what has expired
         1 => (which(), few()).prop_map(|(which, max)| Command::Remove(which, max)),
         1 => (0_usize..3, prop::bool::weighted(0.3)).prop_map(|(lane, paused)| Command::Pause(lane, paused)),
         3 => few().prop_map(Command::Promote),
