@@ -114,7 +114,8 @@ impl Plan {
                     self.ends.push(Ending { live, from, result });
                 } else {
                     let from = live.state;
-                    live.wait_until(tx.now, Timestamp::from_millis(live.due));
+                    let (now, due) = (tx.now, Timestamp::from_millis(live.due));
+                    live.wait_until(now, due.max(now)); // it was not due before its last parent's end
                     self.update(from, live);
                 }
             }

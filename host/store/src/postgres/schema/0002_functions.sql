@@ -108,10 +108,11 @@ begin
                                    select k.loc from k where not k.stop and (k.total <= v_bytes or k.place = 1 and v_first)))
                         returning q.*
                     ), l as (
+                        -- Who made it ready may have read the clock later than this call did: it does not start before that.
                         insert into $S.lease(seq, keep, fence, due, id, lane, size, attempt, crashes, waits, rank, flags, nonce,
                                              session, expires, started, error)
                         select d.seq, d.keep, d.fence + 1, d.due, d.id, d.lane, d.size, least(d.attempt, 2147483646) + 1,
-                               d.crashes, 0, d.rank, d.flags, p_nonces[v_want], p_session, d.expires, v_now, d.error
+                               d.crashes, 0, d.rank, d.flags, p_nonces[v_want], p_session, d.expires, greatest(v_now, d.due), d.error
                           from d
                         returning seq, id, fence, attempt, crashes, size, flags
                     )
