@@ -3,6 +3,9 @@
 #![cfg(feature = "object")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/processes.rs"]
+mod processes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,32 +13,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use omniq_model::{
-    Digest, Lane, ModuleRef, Payload, SessionId, State, Task, TaskId, TaskResult, Timestamp,
-};
+use omniq_model::{Lane, SessionId, State};
 use omniq_store::object::{Config, ObjectTasks, Root};
 use omniq_store::{
-    Clock, Durability, End, Enqueued, ErrorKind, Filter, Finished, Held, How, Lease, ManualClock,
-    Result, Select, Session, SystemClock, TaskStore, Want, WorkerInfo,
+    Clock, Durability, Enqueued, ErrorKind, Filter, Held, ManualClock, Result, SystemClock,
+    TaskStore, Want, WorkerInfo,
 };
 
+use processes::{KINDS, LATER, NUMBER, ROLE, check_after_death, ends, steps, task};
+
 const FOLDER: &str = "OMNIQ_TEST_FOLDER";
-const ROLE: &str = "OMNIQ_TEST_ROLE";
-const NUMBER: &str = "OMNIQ_TEST_NUMBER";
 const IMAGE_EVERY: &str = "OMNIQ_TEST_IMAGE_EVERY";
 
-/// Runs this program again in that role; `number` tells children apart.
 fn start(role: &str, folder: &Path, number: u64, failpoint: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--nocapture"])
-        .env(ROLE, role)
-        .env(FOLDER, folder)
-        .env(NUMBER, number.to_string())
-        .env("OMNIQ_FAILPOINT", failpoint)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    processes::start(role, [(FOLDER, folder)], number, failpoint)
 }
 
 /// With images so often that every part of keeping them is met.
@@ -60,95 +51,29 @@ async fn child() {
     }
 }
 
-fn task(number: u64) -> Task {
-    let module = ModuleRef {
-        digest: Digest::from_sha256([7; 32]),
-        name: "m".parse().unwrap(),
-        version: "1".parse().unwrap(),
-        unknown: Default::default(),
-    };
-    Task::new(TaskId::derived(&[&number.to_be_bytes()]), module, "f", Payload::cbor([0xa0]))
-}
-
-async fn session(store: &ObjectTasks, id: u64, lease: Duration) -> Result<Session> {
-    store.open_session(SessionId::new(id), &WorkerInfo::default(), lease).await
-}
-
-fn ends(leases: &[Lease]) -> Vec<End> {
-    let how = || How::Succeeded(TaskResult::success(Payload::cbor([7])));
-    leases.iter().map(|lease| End { id: lease.id, token: lease.token, how: how() }).collect()
-}
-
-const LONG: Duration = Duration::from_secs(3600);
-
-/// One call of each kind after the other; a failpoint ends it somewhere.
-async fn steps(store: &ObjectTasks) {
-    let session = session(store, 1, LONG).await.unwrap();
-    store.enqueue((0..10).map(task).collect()).await.unwrap();
-    let leases = store.claim(&session, &[Want::new(Lane::default(), 6, 7)]).await.unwrap();
-    store.heartbeat(&session, Held::default()).await.unwrap();
-    store.finish(&session, ends(&leases[..4])).await.unwrap();
-    let ids = vec![task(9).id];
-    let select = Select { filter: Filter { ids, ..Filter::default() }, max: 1 };
-    store.cancel(&select).await.unwrap();
-    store.retry(&select).await.unwrap();
-    store.close_session(&session).await.unwrap();
-    store.close().await.unwrap();
-}
-
-/// How many tasks stand where after the steps up to a kind of call.
-fn after(steps: usize) -> BTreeMap<State, u64> {
-    use State::{Cancelled, Ready, Running, Succeeded};
-    let counts: &[(State, u64)] = match steps {
-        0 => &[],
-        1 => &[(Ready, 10)],
-        2 => &[(Ready, 4), (Running, 6)],
-        3 => &[(Ready, 4), (Running, 2), (Succeeded, 4)],
-        4 => &[(Ready, 3), (Running, 2), (Succeeded, 4), (Cancelled, 1)],
-        5 => &[(Ready, 4), (Running, 2), (Succeeded, 4)],
-        _ => &[(Ready, 6), (Succeeded, 4)],
-    };
-    counts.iter().copied().collect()
-}
-
-/// All that is there is what was committed, and the rest of the work can be done, each task once. `done`: how many of the
-/// steps may have been.
-async fn check_after_death(failpoint: &str, done: &[usize]) {
+/// `done`: how many of the steps may have been done.
+async fn check(failpoint: &str, done: &[usize]) {
     let folder = tempfile::tempdir().unwrap();
     let status = start("steps", folder.path(), 0, failpoint).wait().unwrap();
     assert!(!status.success(), "{failpoint} was not hit");
-    let now = Timestamp::from_millis(i64::MAX / 2); // every lease is over by then
-    let config = Config { clock: Arc::new(ManualClock::new(now)), ..config(folder.path()) };
+    let config = Config { clock: Arc::new(ManualClock::new(LATER)), ..config(folder.path()) };
     let store = ObjectTasks::open(config).await.unwrap();
-    let counts = store.count(&Filter::default()).await.unwrap();
-    assert!(done.iter().any(|done| counts == after(*done)), "{failpoint}: {counts:?}");
-    // Whoever repeats the enqueue gets the same tasks, and whoever comes next finishes them.
-    let fresh = counts.is_empty();
-    for answer in store.enqueue((0..10).map(task).collect()).await.unwrap() {
-        assert_eq!(answer == Enqueued::Created, fresh, "{failpoint}: {answer:?}");
-    }
-    store.reclaim(100).await.unwrap();
-    let session = session(&store, 2, LONG).await.unwrap();
-    let leases = store.claim(&session, &[Want::new(Lane::default(), 100, 7)]).await.unwrap();
-    let answers = store.finish(&session, ends(&leases)).await.unwrap();
-    assert!(answers.iter().all(|answer| *answer == Finished::Applied(State::Succeeded)));
-    assert!(store.is_idle().await.unwrap(), "{failpoint}");
+    check_after_death(&store, failpoint, done).await;
 }
 
 #[tokio::test]
 async fn a_death_around_a_commit_loses_nothing_and_doubles_nothing() {
-    let kinds = ["enqueue", "claim", "finish", "cancel", "retry", "close_session"];
-    for (done, kind) in kinds.into_iter().enumerate() {
-        check_after_death(&format!("log.{kind}.before_append"), &[done]).await;
-        check_after_death(&format!("log.{kind}.after_append"), &[done + 1]).await;
-        check_after_death(&format!("log.{kind}.before_answer"), &[done + 1]).await;
+    for (done, kind) in KINDS.into_iter().enumerate() {
+        check(&format!("log.{kind}.before_append"), &[done]).await;
+        check(&format!("log.{kind}.after_append"), &[done + 1]).await;
+        check(&format!("log.{kind}.before_answer"), &[done + 1]).await;
     }
     // The first entry opens the session, the second one enqueues.
-    check_after_death("file.append.before_write:2", &[0]).await;
-    check_after_death("file.append.before_sync:2", &[0, 1]).await;
-    check_after_death("file.append.after_sync:2", &[1]).await;
-    check_after_death("file.image.before_write", &[1, 2, 3, 4, 5, 6]).await;
-    check_after_death("file.image.before_prune", &[1, 2, 3, 4, 5, 6]).await;
+    check("file.append.before_write:2", &[0]).await;
+    check("file.append.before_sync:2", &[0, 1]).await;
+    check("file.append.after_sync:2", &[1]).await;
+    check("file.image.before_write", &[1, 2, 3, 4, 5, 6]).await;
+    check("file.image.before_prune", &[1, 2, 3, 4, 5, 6]).await;
 }
 
 const EACH: u64 = 400;
@@ -172,7 +97,9 @@ async fn share(store: &ObjectTasks, folder: &Path, number: u64) {
     let mut accepted = std::fs::File::options().append(true).create(true).open(&path).unwrap();
     let start = SystemClock::default().now().as_millis().unsigned_abs();
     let lease = Duration::from_millis(500);
-    let session = again(async || session(store, start << 4 | number, lease).await).await;
+    let id = SessionId::new(start << 4 | number);
+    let worker = WorkerInfo::default();
+    let session = again(async || store.open_session(id, &worker, lease).await).await;
     let mut nonce = 0;
     let mut live = async || {
         nonce += 1;
