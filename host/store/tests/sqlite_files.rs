@@ -431,6 +431,102 @@ async fn large_tasks_and_results_are_forgotten_a_few_at_a_time() {
     assert!(store.count(&Filter::default()).await.unwrap().is_empty());
 }
 
+/// How many commits are in the log of a file: pages that name its size after them (sqlite.org/fileformat2.html, 4.1).
+fn commits(path: &Path) -> usize {
+    let log = std::fs::read(path.with_extension("db-wal")).unwrap();
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+    let frame = 24 + number(8) as usize;
+    (32..log.len()).step_by(frame).filter(|at| number(at + 4) != 0).count()
+}
+
+#[tokio::test]
+async fn large_calls_that_wait_are_committed_a_few_at_a_time() {
+    const CALLS: u64 = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("omniq.db");
+    let store = open(&path).await;
+    let before = commits(&path);
+    // Nobody gets a turn until all have asked.
+    let mut other = connect(&path).await;
+    sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
+    let calls: Vec<_> = (0..CALLS)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { store.enqueue(vec![with_body(number, 1 << 20)]).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), [Enqueued::Created]);
+    }
+    let commits = commits(&path) - before;
+    assert!((3..=CALLS as usize).contains(&commits), "at most 4 MiB and a call each: {commits}");
+    // Small ones go together, however many.
+    let before = self::commits(&path);
+    sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
+    let small = |number| {
+        let store = store.clone();
+        tokio::spawn(async move { store.enqueue(vec![task(number)]).await })
+    };
+    let calls: Vec<_> = (100..400).map(small).collect();
+    tokio::task::yield_now().await;
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), [Enqueued::Created]);
+    }
+    let commits = self::commits(&path) - before;
+    assert!(commits <= 2, "{commits}");
+}
+
+/// Takes from everybody, the owner of all files included, the right to write to a folder, where this process may do that.
+struct Sealed<'a>(&'a Path);
+
+impl<'a> Sealed<'a> {
+    fn new(folder: &'a Path) -> Option<Self> {
+        let sealed = run_mount(&["--bind", "-o", "ro"], &[folder, folder]);
+        // Older versions of `mount` bind first, and seal what is bound.
+        let sealed = sealed && run_mount(&["-o", "remount,bind,ro"], &[folder]);
+        sealed.then_some(Self(folder))
+    }
+}
+
+impl Drop for Sealed<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+fn run_mount(options: &[&str], paths: &[&Path]) -> bool {
+    let done = std::process::Command::new("mount").args(options).args(paths).output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_written_says_so_whoever_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("omniq.db");
+    let store = open(&path).await;
+    store.enqueue(vec![task(1)]).await.unwrap();
+    store.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    {
+        // Whoever is root may write in spite of a file's permissions, and nobody to what is mounted to be read.
+        let Some(_sealed) = Sealed::new(folder.path()) else {
+            println!("skipped: this user may not mount a folder to be read only");
+            return;
+        };
+        let error = SqliteTasks::open(Config::new(&path)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        let message = error.to_string();
+        for part in [path.to_str().unwrap(), "must be writable by this user"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    assert!(std::fs::read(&path).unwrap() == before, "nothing was written");
+    assert_eq!(claim(&open(&path).await, 10).await.len(), 1);
+}
+
 /// The count of changes, once all that have happened are noticed.
 async fn settled(store: &SqliteTasks) -> Changes {
     loop {
