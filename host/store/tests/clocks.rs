@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use omniq_model::{Digest, Lane, ModuleRef, Payload, SessionId, State, Task, TaskId, Timestamp};
 use omniq_store::memory::MemoryTasks;
+#[cfg(feature = "nats")]
+use omniq_store::nats::{self, NatsTasks};
+#[cfg(feature = "object")]
+use omniq_store::object::{self, ObjectTasks, Root};
 #[cfg(feature = "sqlite")]
 use omniq_store::sqlite::{Config, SqliteTasks};
 use omniq_store::{Beat, Held, ManualClock, Session, TaskStore, Want, WorkerInfo};
@@ -98,6 +102,77 @@ async fn a_machine_that_slept_kills_no_worker_on_sqlite() {
     assert!(is_alive(&store, &session).await);
     clock.advance(LEASE + TICK);
     assert!(!is_alive(&store, &session).await, "two who noticed gave it one lease, not two");
+}
+
+#[cfg(feature = "object")]
+#[tokio::test]
+async fn a_machine_that_slept_kills_no_worker_on_files_and_buckets() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(object_store::memory::InMemory::new());
+    for root in [
+        Root::folder(folder.path(), omniq_store::Durability::Disk).unwrap(),
+        Root::of(bucket, object_store::path::Path::default(), "memory"),
+    ] {
+        let clock = clock();
+        let config = object::Config { clock: Arc::new(clock.clone()), ..object::Config::new(root) };
+        let store = ObjectTasks::open(config.clone()).await.unwrap();
+        a_leap_kills_nobody(&store, &clock).await;
+        // Whoever reads the log comes to the same.
+        let session = session(&store, 9).await;
+        clock.leap(HOUR);
+        assert!(store.reclaim(10).await.unwrap().is_empty());
+        store.close().await.unwrap();
+        let store = ObjectTasks::open(config).await.unwrap();
+        clock.advance(LEASE);
+        assert!(is_alive(&store, &session).await);
+        clock.advance(LEASE + TICK);
+        assert!(!is_alive(&store, &session).await);
+    }
+}
+
+#[cfg(feature = "nats")]
+#[tokio::test]
+async fn a_machine_that_slept_kills_no_worker_on_nats() {
+    let clock = clock();
+    let url = omniq_services::nats().url();
+    let server = url.trim_start_matches("nats://").to_owned();
+    let config = nats::Config {
+        clock: Some(Arc::new(clock.clone())),
+        ..nats::Config::new(vec![server], "clocks")
+    };
+    let store = NatsTasks::open(config.clone()).await.unwrap();
+    // A second process: it notices the same leap.
+    let other = NatsTasks::open(config.clone()).await.unwrap();
+    a_leap_kills_nobody(&store, &clock).await;
+    let session = session(&store, 9).await;
+    clock.leap(HOUR);
+    assert!(is_alive(&store, &session).await);
+    other.close_session(&self::session(&other, 10).await).await.unwrap();
+    assert!(is_alive(&store, &session).await);
+    clock.advance(LEASE + TICK);
+    assert!(!is_alive(&store, &session).await, "two who noticed gave it one lease, not two");
+
+    // Where others could report, it was alive only who did.
+    let (silent, speaks) = (self::session(&store, 11).await, self::session(&store, 12).await);
+    clock.advance(LEASE / 2);
+    assert!(is_alive(&other, &speaks).await);
+    let awake = nats::Config { clock: Some(Arc::new(Steady(clock.clone()))), ..config };
+    let awake = NatsTasks::open(awake).await.unwrap();
+    clock.leap(LEASE);
+    assert!(is_alive(&awake, &speaks).await);
+    assert!(!is_alive(&store, &silent).await, "it was only this machine that slept");
+}
+
+/// The clock of a machine that did not sleep.
+#[cfg(feature = "nats")]
+#[derive(Debug)]
+struct Steady(ManualClock);
+
+#[cfg(feature = "nats")]
+impl omniq_store::Clock for Steady {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
 }
 
 #[cfg(feature = "sqlite")]

@@ -88,6 +88,10 @@ impl Command {
             Self::RemoveSchedules(names) => Answer::Flags(core.remove_schedules(&names)),
             Self::Fire(fires) => Answer::Fired(core.fire(now, fires)),
             Self::Import(tasks) => Answer::Imported(core.import(now, tasks)),
+            Self::Spare(leapt) => {
+                core.spare(now, leapt);
+                Answer::Done
+            }
         }
     }
 }

@@ -53,6 +53,9 @@ pub enum Command {
     Fire(Vec<Fire>),
     /// [`Admin::import`](crate::Admin::import).
     Import(Vec<TaskCopy>),
+    /// The clock has leapt so far, over time in which no session could report. Nobody asks for it: who writes to the log
+    /// puts it before the first command after a leap. See [`Clock::leapt`](crate::Clock::leapt).
+    Spare(Duration),
 }
 
 impl Command {
@@ -78,6 +81,7 @@ impl Command {
             Self::RemoveSchedules(_) => "remove_schedules",
             Self::Fire(_) => "fire",
             Self::Import(_) => "import",
+            Self::Spare(_) => "spare",
         }
     }
 
@@ -156,6 +160,10 @@ impl Command {
                 out.byte(19);
                 write_list(out, tasks, write_copy);
             }
+            Self::Spare(leapt) => {
+                out.byte(20);
+                out.span(*leapt);
+            }
         }
     }
 
@@ -190,6 +198,7 @@ impl Command {
             17 => Self::RemoveSchedules(input.list(|input| Ok((input.name()?, input.name()?)))?),
             18 => Self::Fire(input.list(read_fire)?),
             19 => Self::Import(input.list(read_copy)?),
+            20 => Self::Spare(input.span()?),
             other => return Err(bad(format!("this version knows no command {other}"))),
         })
     }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use omniq_model::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -116,6 +117,8 @@ struct Ask {
 /// An entry that is kept, to be applied.
 struct Kept {
     now: Timestamp,
+    /// How far the clock had leapt since the entry before.
+    leapt: Duration,
     asks: Vec<Ask>,
     image: Option<Keep>,
 }
@@ -156,7 +159,8 @@ impl Engine {
         let applier = std::thread::Builder::new()
             .name("omniq-log-apply".into())
             .spawn(move || applier.serve(&to_apply))?;
-        let writer = Writer { journal, clock: Arc::clone(&clock), index, last, limits, kept };
+        let (leapt, own_clock) = (clock.leapt(), Arc::clone(&clock));
+        let writer = Writer { journal, clock: own_clock, index, last, leapt, limits, kept };
         std::thread::Builder::new().name("omniq-log-write".into()).spawn(move || {
             let fault = writer.serve(queue);
             let _ = applier.join(); // a panic in it has shown by the answers that are missing
@@ -235,6 +239,8 @@ struct Writer<J> {
     index: u64,
     /// The instant of the last entry.
     last: Timestamp,
+    /// Leaps of the clock that the sessions were spared.
+    leapt: Duration,
     limits: Limits,
     kept: SyncSender<Kept>,
 }
@@ -283,7 +289,14 @@ impl<J: Journal> Writer<J> {
             return Ok(());
         }
         let now = self.clock.now().max(self.last);
+        let leaps = self.clock.leapt();
+        let leapt = leaps.saturating_sub(self.leapt);
         let mut entry = Entry::new(now, asks.iter().map(|ask| ask.bytes.len() + 4).sum());
+        if !leapt.is_zero() {
+            let mut out = Out::default();
+            Command::Spare(leapt).write(&mut out);
+            entry.add(&out.into_bytes());
+        }
         for ask in &asks {
             entry.add(&ask.bytes);
             hit(ask.command.kind(), "before_append");
@@ -306,12 +319,13 @@ impl<J: Journal> Writer<J> {
         }
         self.index += 1;
         self.last = now;
+        self.leapt = leaps;
         let cut = self.journal.cut(self.index);
         let (image, cut) = match cut {
             Ok(image) => (image, Ok(())),
             Err(fault) => (None, Err(fault)),
         };
-        let kept = self.kept.send(Kept { now, asks, image });
+        let kept = self.kept.send(Kept { now, leapt, asks, image });
         kept.map_err(|_| Fault::Lost("a panic interrupted a change of it".into()))?;
         cut
     }
@@ -338,6 +352,9 @@ impl Applier {
         let mut answers = Vec::with_capacity(entry.asks.len());
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
         state.now = entry.now;
+        if !entry.leapt.is_zero() {
+            state.core.spare(entry.now, entry.leapt);
+        }
         for ask in entry.asks {
             let kind = ask.command.kind();
             answers.push((kind, ask.reply, ask.command.apply(&mut state.core, entry.now)));

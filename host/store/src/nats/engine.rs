@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use omniq_model::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     /// The server's clock less ours, in milliseconds.
     pub offset: AtomicI64,
     pub clock: SystemClock,
+    /// Leaps of this machine's clock that the log was told of.
+    pub leapt: Mutex<Duration>,
     /// Whether this process is taking an image.
     pub imaging: AtomicBool,
     /// The sweep of values that belong to nothing.
@@ -240,6 +243,11 @@ impl Shared {
         }
     }
 
+    /// How far this machine's clock has leapt so far.
+    pub(super) fn leaps(&self) -> Duration {
+        leaps(&self.config)
+    }
+
     pub(super) async fn ask(&self, entry: Entry) -> Result<Answer> {
         let bytes = entry.to_bytes();
         let (reply, answer) = oneshot::channel();
@@ -310,12 +318,17 @@ impl Shared {
     }
 }
 
+fn leaps(config: &Config) -> Duration {
+    config.clock.as_ref().map_or_else(|| SystemClock::default().leapt(), |clock| clock.leapt())
+}
+
 /// Starts an engine in a thread of its own; returns once it has applied all that is in the log.
 async fn start(config: Config) -> crate::Result<Arc<Shared>> {
     config.check()?;
     let (asks, asked) = mpsc::channel(QUEUE);
     let (looks, looked) = mpsc::channel(QUEUE);
     let (closed, closing) = oneshot::channel();
+    let leapt = leaps(&config);
     let shared = Arc::new(Shared {
         shown: config.shown(),
         config,
@@ -328,6 +341,7 @@ async fn start(config: Config) -> crate::Result<Arc<Shared>> {
         broken: Mutex::default(),
         offset: AtomicI64::new(0),
         clock: SystemClock::default(),
+        leapt: Mutex::new(leapt),
         imaging: AtomicBool::new(false),
         sweep: tokio::sync::Mutex::default(),
         connection: std::sync::OnceLock::new(),

@@ -175,7 +175,7 @@ async fn apply(
     let (answers, changed, dropped, overdue) = {
         let mut state = shared.state()?;
         let before = state.overdue(shared.config.image_every);
-        state.now = state.now.max(message.now.unwrap_or(at));
+        state.begin(message.now.unwrap_or(at));
         let answers: Vec<Answer> = entries.into_iter().map(|entry| state.apply(entry)).collect();
         state.advance(seq, bytes.len(), object);
         let overdue = state.overdue(shared.config.image_every) > before;

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connect::Connection;
 use super::engine::{Ask, Shared, lock};
-use super::entry::{self, Sender};
+use super::entry::{self, Entry, Sender};
 use super::fault::{self, Fault, Result};
 use super::image;
 use crate::failpoint;
+use crate::log::Command;
 
 /// Messages on their way at the same time: enough that the server is never idle, few enough that batches form.
 const WINDOW: usize = 4;
@@ -71,6 +72,8 @@ async fn send_batch(
     let deadline = Instant::now() + shared.config.patience;
     let mut batch = batch;
     while !batch.is_empty() {
+        let leaps = shared.leaps();
+        batch.splice(0..0, tell_leap(&shared, leaps));
         let sender = shared.next_sender();
         let kinds: Vec<_> = batch.iter().map(|ask| ask.entry.kind()).collect();
         hit(&kinds, "before_publish");
@@ -80,10 +83,25 @@ async fn send_batch(
         lock(&shared.pending).insert(sender.number, batch);
         let sent = put(&shared, &connection, sender, message, deadline).await;
         hit(&kinds, "after_publish");
-        let Err(fault) = sent else { return };
+        let Err(fault) = sent else {
+            let mut told = lock(&shared.leapt);
+            *told = leaps.max(*told);
+            return;
+        };
         let refused = lock(&shared.pending).remove(&sender.number).unwrap_or_default();
         batch = refuse(&shared, &connection, refused, &fault, deadline).await;
     }
+}
+
+/// What goes before the first command after this machine slept, or its clock was set: what the log makes of it stands where it is applied.
+fn tell_leap(shared: &Shared, leaps: Duration) -> Option<Ask> {
+    let leapt = leaps.saturating_sub(*lock(&shared.leapt));
+    if leapt.is_zero() {
+        return None;
+    }
+    let entry = Entry::Tasks(Command::Spare(leapt));
+    let (reply, _) = oneshot::channel(); // nobody asked
+    Some(Ask { bytes: entry.to_bytes(), entry, reply })
 }
 
 /// Tells who asked that it was not done; returns what is worth another try. Where there is no room, that is what may make

@@ -1,6 +1,7 @@
 //! What every process makes of the log: tasks, which results and modules there are, and what of it lies outside.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use omniq_model::record::{decode, encode};
 use omniq_model::{Digest, Module, Name, TaskId, Timestamp, Token};
@@ -8,6 +9,7 @@ use omniq_model::{Digest, Module, Name, TaskId, Timestamp, Token};
 use super::entry::{Answer, Entry, Image, Staged};
 use super::values::Of;
 use crate::core::{self, Core};
+use crate::log::Command;
 use crate::log::outside::Outside;
 use crate::log::wire::{In, Out, Read, bad};
 use crate::{Pushed, ResultKey};
@@ -34,6 +36,8 @@ pub(super) struct State {
     pub applied: u64,
     /// The instant of the latest command: time never goes back.
     pub now: Timestamp,
+    /// For how long nobody had said anything before the message that is being applied.
+    silence: Duration,
     /// The bytes of log so far.
     pub weight: u64,
     /// The images that are kept, the newest first.
@@ -56,6 +60,7 @@ impl Default for State {
             bytes: HashMap::new(),
             applied: 0,
             now: Timestamp::from_millis(0),
+            silence: Duration::ZERO,
             weight: 0,
             images: Vec::new(),
             spilled: BTreeMap::new(),
@@ -65,9 +70,22 @@ impl Default for State {
 }
 
 impl State {
+    /// Begins to apply a message of that instant.
+    pub(super) fn begin(&mut self, at: Timestamp) {
+        self.silence = at.since(self.now);
+        self.now = self.now.max(at);
+    }
+
     /// Applies one command, at [`Self::now`].
     pub(super) fn apply(&mut self, entry: Entry) -> Answer {
         match entry {
+            // That a machine slept is its own affair while others report. Nobody has, and nobody could for all we know, in
+            // a silence; and of several who tell of the same one the first ends it.
+            Entry::Tasks(Command::Spare(leapt)) => {
+                let leapt = leapt.min(std::mem::take(&mut self.silence));
+                self.core.spare(self.now, leapt);
+                Answer::Done
+            }
             Entry::Tasks(command) => {
                 let answer = command.apply(&mut self.core, self.now);
                 for core::Dropped { task, value } in self.core.take_dropped() {
