@@ -5,7 +5,7 @@ use omniq_model::{Digest, Module, Name, record};
 
 use super::fault::{Fault, NAME, Result as Answer};
 use super::server::{Handle, Store};
-use super::{Config, RedisTasks, reply, script};
+use super::{Config, RedisTasks, batch, reply, script};
 use crate::{ModuleStore, Pushed, Result};
 
 /// Modules on a server: by themselves, or beside tasks.
@@ -100,7 +100,9 @@ impl Store {
             &record,
             &bytes,
         ];
+        batch::hit("push_module", "before_call");
         let answer = self.link.run(&script::PUSH_MODULE, &self.module_keys(), args).await?;
+        batch::hit("push_module", "after_call");
         let there = reply::bytes(answer)?;
         if there.is_empty() {
             return Ok(Pushed::Created);

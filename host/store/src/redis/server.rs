@@ -49,18 +49,17 @@ impl Store {
 
     /// Runs a script of the task store: after the time come `args`.
     pub(super) async fn look(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
-        let time = self.time();
-        let args: Vec<&[u8]> = std::iter::once(&time[..]).chain(args.iter().copied()).collect();
-        self.link.run(script, &self.keys, &args).await
+        self.run(script, &[&self.time()], args).await
     }
 
-    /// Runs a script that may change something: after the time and our name come `args`.
+    /// Runs a script that tells others what it changed: after the time and our name come `args`.
     pub(super) async fn change(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
-        let time = self.time();
-        let front = [&time[..], &self.origin[..]];
-        let args: Vec<&[u8]> = front.into_iter().chain(args.iter().copied()).collect();
+        self.run(script, &[&self.time(), &self.origin], args).await
+    }
+
+    async fn run(&self, script: &Script, front: &[&[u8]], args: &[&[u8]]) -> Result<Value> {
         batch::hit(script.name, "before_call");
-        let answer = self.link.run(script, &self.keys, &args).await?;
+        let answer = self.link.run(script, &self.keys, &[front, args].concat()).await?;
         batch::hit(script.name, "after_call");
         Ok(answer)
     }
