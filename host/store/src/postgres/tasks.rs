@@ -176,7 +176,9 @@ impl TaskStore for PostgresTasks {
         let session = *session;
         let beat = self.db.run("keep a session alive", move |db| async move {
             let now = db.now();
+            failpoint::hit("postgres.heartbeat.before_commit");
             let rows = db.fetch(|schema| session::heartbeat(schema, now, &session)).await?;
+            failpoint::hit("postgres.heartbeat.after_commit");
             session::read_beat(&rows, held)
         });
         beat.await
@@ -235,7 +237,9 @@ impl TaskStore for PostgresTasks {
     async fn promote(&self, max: usize) -> Result<Due> {
         let due = self.db.run("make due tasks ready", move |db| async move {
             let now = db.now();
+            failpoint::hit("postgres.promote.before_commit");
             let rows = db.fetch(|schema| time::promote(schema, now, max)).await?;
+            failpoint::hit("postgres.promote.after_commit");
             let row = rows.first().ok_or_else(|| Fault::Other("an answer had no row".into()))?;
             let due = time::read_due(row)?;
             if due.promoted > 0 {
