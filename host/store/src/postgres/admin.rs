@@ -34,9 +34,9 @@ impl Admin for PostgresTasks {
             what: format!(
                 "a snapshot has been held for {} s by {}: what tasks leave behind cannot be cleaned up",
                 held.age.as_secs(),
-                held.who
+                held.holder()
             ),
-            next: "end that transaction, or drop that replication slot".into(),
+            next: held.next(),
         }));
         let durability = self.db.config.durability;
         Ok(Report { version, durability, layout: Some(layout), weaker })

@@ -33,6 +33,27 @@ pub struct HeldSnapshot {
     pub who: String,
 }
 
+impl HeldSnapshot {
+    /// Who holds it, for people.
+    pub(super) fn holder(&self) -> String {
+        match self.pid {
+            0 => self.who.clone(),
+            pid => format!("process {pid} ({})", self.who),
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn next(&self) -> String {
+        match self.pid {
+            0 => "let its reader catch up, or drop it with `select pg_drop_replication_slot(…)`"
+                .into(),
+            pid => format!(
+                "end that transaction, or its connection with `select pg_terminate_backend({pid})`"
+            ),
+        }
+    }
+}
+
 /// When it was looked last, and what was told.
 #[derive(Debug, Default)]
 pub(super) struct Trouble(Mutex<Looked>);
