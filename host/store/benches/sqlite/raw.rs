@@ -89,12 +89,13 @@ pub async fn history(path: &Path, count: usize) {
     const STEP: usize = 100_000;
     const BODIES: &str = "
         with recursive n(i) as (select 1 union all select i + 1 from n where i < ?2)
-        insert into omniq_body(seq, bytes)
-        select ?1 + i, (select bytes from omniq_body where seq = 1) from n";
+        insert into omniq_body(seq, id, bytes)
+        select ?1 + i, unhex(printf('%012x7%03x8%015x', 1700000000000 + (?1 + i) / 4, 1, ?1 + i)),
+               (select bytes from omniq_body where seq = 1) from n";
     const DONE: &str = "
         insert into omniq_done(seq, id, lane, code, state, rank, attempt, crashes, fence, nonce, cancel, created,
                started, ttl, keep, flags, finished, forget, result)
-        select b.seq, unhex(printf('%012x7%03x8%015x', 1700000000000 + b.seq / 4, 1, b.seq)), t.lane, t.code, 4, 0, 1, 0, 1, 7,
+        select b.seq, b.id, t.lane, t.code, 4, 0, 1, 0, 1, 7,
                0, t.created, t.created, null, t.keep, 0, ?2 + b.seq / 4, ?2 + t.keep + b.seq / 4, zeroblob(24)
           from omniq_body b cross join omniq_task t on t.seq = 1 where b.seq > ?1";
     let mut conn = connect(path).await;

@@ -181,10 +181,15 @@ impl Tx<'_> {
     }
 
     async fn insert_bodies(&mut self, landed: &[Landed<'_>]) -> Result<()> {
-        packed!(INSERT, 3, "insert into omniq_body(seq, bytes) select {0}, {1b} from {rows}");
+        packed!(
+            INSERT,
+            5,
+            "insert into omniq_body(seq, id, bytes) select {0}, {1b}, {3b} from {rows}"
+        );
         let mut pack = Pack::default();
         for task in landed {
-            pack.row(&[task.seq.into(), Cell::Bytes(&task.new.bytes)]);
+            let id = Cell::Bytes(task.new.task.id.as_bytes());
+            pack.row(&[task.seq.into(), id, Cell::Bytes(&task.new.bytes)]);
             if pack.is_full() {
                 pack.query(&INSERT).execute(&mut *self.conn).await?;
             }

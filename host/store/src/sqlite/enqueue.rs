@@ -127,9 +127,9 @@ impl Tx<'_> {
         packed!(
             FIND,
             2,
-            "select t.seq, t.id, t.state from {rows} cross join omniq_task t on t.id = {0b}
-              union all
-             select d.seq, d.id, d.state from {rows} cross join omniq_done d on d.id = {0b}
+            "select b.seq, b.id, coalesce(t.state, d.state)
+               from {rows} cross join omniq_body b on b.id = {0b} left join omniq_task t on t.seq = b.seq
+                                                                 left join omniq_done d on d.seq = b.seq
               union all
              select seq, null, null from sqlite_sequence where name = 'omniq_body'"
         );
@@ -283,7 +283,7 @@ impl Tx<'_> {
         packed!(
             INSERT,
             15,
-            "insert into omniq_body(seq, bytes) select {0}, {13b} from {rows};
+            "insert into omniq_body(seq, id, bytes) select {0}, {11b}, {13b} from {rows};
              insert into omniq_task(seq, lane, code, state, rank, due, expires, ttl, keep, flags, waits, id,
                     attempt, crashes, fence, nonce, cancel, created)
              select {0}, {1}, {2}, {3}, {4}, {5}, {6?}, {7?}, {8}, {9}, {10}, {11b}, 0, 0, 0, null, 0, ?4

@@ -1,6 +1,6 @@
 //! From a [`Filter`] to SQL.
 
-use omniq_model::{State, Task};
+use omniq_model::{State, Task, TaskId};
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite};
@@ -42,6 +42,12 @@ impl Sql {
         self.arg(Arg::Text(value.into()))
     }
 
+    /// That the row `x` is of one of these tasks. Ids are in the bodies.
+    pub(super) fn ids(&mut self, ids: &[TaskId]) -> &mut Self {
+        self.push("x.seq in (select b.seq from json_each(").text(pack::ids(ids));
+        self.push(") j cross join omniq_body b on b.id = unhex(j.value))")
+    }
+
     pub(super) fn into_query(self) -> Query<'static, Sqlite, SqliteArguments> {
         let query = sqlx::query(AssertSqlSafe(self.text));
         self.args.into_iter().fold(query, |query, arg| match arg {
@@ -66,9 +72,7 @@ impl Filter {
     /// Adds what the filter asks for of the rows `x`, labels excepted: they are in the body.
     pub(super) fn conditions(&self, sql: &mut Sql) {
         if !self.ids.is_empty() {
-            sql.push(" and x.id in (select unhex(value) from json_each(")
-                .text(pack::ids(&self.ids))
-                .push("))");
+            sql.push(" and ").ids(&self.ids);
         }
         if !self.states.is_empty() {
             let numbers: Vec<_> = self.states.iter().map(|s| s.number().to_string()).collect();

@@ -101,12 +101,17 @@ impl Tx<'_> {
         packed!(
             LIVE,
             2,
-            concat!("select ", live!(), " from {rows} cross join omniq_task t on t.id = {0b}")
+            concat!(
+                "select ",
+                live!(),
+                " from {rows} cross join omniq_body b on b.id = {0b} cross join omniq_task t on t.seq = b.seq"
+            )
         );
         packed!(
             GONE,
             2,
-            "select d.id, d.state, d.fence, d.nonce from {rows} cross join omniq_done d on d.id = {0b}"
+            "select d.id, d.state, d.fence, d.nonce
+               from {rows} cross join omniq_body b on b.id = {0b} cross join omniq_done d on d.seq = b.seq"
         );
         let mut live = HashMap::with_capacity(ends.len());
         let mut gone = HashMap::new();

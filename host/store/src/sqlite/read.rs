@@ -13,7 +13,6 @@ use super::fault::{Fault, Result};
 use super::filter::Sql;
 use super::live::{small, state, task_id};
 use super::names;
-use super::pack::ids;
 use crate::{Counts, Filter, Info, Page};
 
 /// States of tasks in the hot table.
@@ -38,10 +37,8 @@ pub(super) async fn get(
     wanted: &[TaskId],
 ) -> Result<Vec<Option<Info>>> {
     let mut sql = Sql::default();
-    let json = ids(wanted);
-    sql.push(LIVE_COLUMNS).push(" where x.id in (select unhex(value) from json_each(").text(json);
-    sql.push(")) union all").push(DONE_COLUMNS);
-    sql.push(" where x.id in (select unhex(value) from json_each(?1))");
+    sql.push(LIVE_COLUMNS).push(" where ").ids(wanted);
+    sql.push(" union all").push(DONE_COLUMNS).push(" where ").ids(wanted);
     let rows = sql.into_query().fetch_all(conn).await?;
     let found: Vec<Info> = rows.iter().map(info).collect::<Result<_>>()?;
     let found: HashMap<TaskId, Info> = found.into_iter().map(|info| (info.id, info)).collect();

@@ -62,7 +62,7 @@ impl Place for SqlitePlace {
         let url = format!("sqlite:{}", self.folder.path().join("omniq.db").display());
         let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the file opens");
         let done = sqlx::query(
-            "update omniq_body set bytes = x'ff00' where seq = (select seq from omniq_task where id = ?)",
+            "update omniq_body set bytes = x'ff00' where id = ?",
         )
         .bind(task.as_bytes().as_slice())
         .execute(&mut connection)

@@ -27,7 +27,7 @@ create table omniq_code(
 -- Tasks that have not ended: small rows, since every change of a state writes one anew.
 create table omniq_task(
     seq integer primary key,
-    id blob not null unique,
+    id blob not null,
     lane integer not null,
     code integer not null,
     state integer not null,
@@ -57,13 +57,14 @@ create index omniq_task_expires on omniq_task(expires) where expires is not null
 -- Tasks as they were asked for. Written once. Autoincrement: a place in the order is never given twice.
 create table omniq_body(
     seq integer primary key autoincrement,
+    id blob not null unique,    -- here, where nothing moves it: by id a task is found through its body
     bytes blob not null
 ) strict;
 
 -- Tasks that have ended, until they are forgotten.
 create table omniq_done(
     seq integer primary key,
-    id blob not null unique,
+    id blob not null,
     lane integer not null,
     code integer not null,
     state integer not null,
