@@ -5,10 +5,14 @@
 
 mod bench;
 mod crash_table;
+mod crowd;
+mod full;
 mod idle;
+mod locks;
 mod lost;
 mod million;
 mod outage;
+mod snapshot;
 mod soak;
 mod stop;
 mod storage;

@@ -9,7 +9,7 @@ use omniq_conformance::history::{Entry, Verdict, check_events};
 use omniq_model::{EventKind, Lane, State, TaskEvent, TaskId, Timestamp, Value};
 use omniq_store::{
     EventFilter, EventStore, Filter, Info, Interest, Options, Result, ResultKey, ResultStore,
-    TaskStore, open_events, open_results, open_tasks,
+    TaskStore, WorkerSeen, open_events, open_results, open_tasks,
 };
 use tokio::runtime::Runtime;
 
@@ -35,30 +35,21 @@ impl Judge {
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
         let options = Options::default();
         let urls = place.urls();
-        let (tasks, events, results) = runtime.block_on(async {
-            let tasks = open_tasks(&urls.tasks, &options).await.expect("tasks open");
-            let events = open_events(&urls.events, &options).await.expect("events open");
-            let results = open_results(&urls.results, &options).await.expect("results open");
-            (tasks, events, results)
-        });
+        let tasks = answered(&runtime, async || open_tasks(&urls.tasks, &options).await);
+        let events = answered(&runtime, async || open_events(&urls.events, &options).await);
+        let results = answered(&runtime, async || open_results(&urls.results, &options).await);
         Self { runtime, tasks, events, results }
+    }
+
+    /// The tasks, for [`Judge::ask`].
+    pub fn tasks(&self) -> &dyn TaskStore {
+        &*self.tasks
     }
 
     /// Asks a store, again and again while it cannot be reached: a test may have seen to that.
     #[track_caller]
-    fn ask<T>(&self, call: impl AsyncFn() -> Result<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        let answer = self.runtime.block_on(async {
-            loop {
-                match call().await {
-                    Err(error) if error.kind().is_passing() && Instant::now() < deadline => {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                    answer => return answer,
-                }
-            }
-        });
-        answer.unwrap_or_else(|error| panic!("a store does not answer the test: {error:?}"))
+    pub fn ask<T>(&self, call: impl AsyncFn() -> Result<T>) -> T {
+        answered(&self.runtime, call)
     }
 
     /// Waits until no task is left that has not ended.
@@ -80,6 +71,13 @@ impl Judge {
     /// How many tasks stand in each state.
     pub fn states(&self) -> BTreeMap<State, u64> {
         self.ask(async || self.tasks.count(&Filter::default()).await)
+    }
+
+    /// The workers whose sessions live, and how long those do by the store's clock.
+    #[track_caller]
+    pub fn workers(&self) -> Vec<WorkerSeen> {
+        let admin = self.tasks.admin().expect("every store of the tests has one");
+        self.ask(async || admin.stats().await).workers
     }
 
     /// One task.
@@ -210,6 +208,23 @@ impl Judge {
     pub fn verdict(&self, offers: &[Entry]) -> Verdict {
         check_events(offers, &self.events(), &self.infos())
     }
+}
+
+/// What a store answers, asked again and again while it cannot be reached.
+#[track_caller]
+fn answered<T>(runtime: &Runtime, call: impl AsyncFn() -> Result<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    let answer = runtime.block_on(async {
+        loop {
+            match call().await {
+                Err(error) if error.kind().is_passing() && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                answer => return answer,
+            }
+        }
+    });
+    answer.unwrap_or_else(|error| panic!("a store does not answer the test: {error:?}"))
 }
 
 impl Drop for Judge {

@@ -112,6 +112,13 @@ impl Place {
         self.with("OMNIQ_RESULT_STORAGE_URL", url)
     }
 
+    /// With a setting in the URL of its tasks, such as `durability=os`, where that has settings already.
+    pub fn asking(mut self, setting: &str) -> Self {
+        let url = format!("{}&{setting}", self.urls.tasks);
+        (self.urls.tasks, self.urls.results) = (url.clone(), url.clone());
+        self.with("OMNIQ_TASK_STORAGE_URL", url)
+    }
+
     /// What the store is called on its server.
     pub fn name(&self) -> &str {
         &self.name

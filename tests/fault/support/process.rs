@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 /// It does not hold within that time.
 #[track_caller]
-pub fn until(what: &str, within: Duration, holds: impl Fn() -> bool) {
+pub fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !holds() {
         assert!(Instant::now() < deadline, "waited {within:?} for {what}");

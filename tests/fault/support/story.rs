@@ -144,8 +144,21 @@ pub fn every_kind() -> Vec<Batch> {
 /// Something is not as it must be.
 #[track_caller]
 pub fn check<'a>(judge: &Judge, batches: impl IntoIterator<Item = &'a Batch>) {
+    check_with(judge, batches, Vec::new());
+}
+
+/// The same, with what others wrote down who did something to the queue.
+///
+/// # Panics
+/// Something is not as it must be.
+#[track_caller]
+pub fn check_with<'a>(
+    judge: &Judge,
+    batches: impl IntoIterator<Item = &'a Batch>,
+    mut offers: Vec<Entry>,
+) {
     let expected: BTreeMap<_, _> = batches.into_iter().flat_map(Batch::expected).collect();
-    let offers: Vec<_> = expected.keys().copied().map(Entry::acked).collect();
+    offers.extend(expected.keys().copied().map(Entry::acked));
     judge.verdict(&offers).assert_clean();
     let infos: BTreeMap<_, _> = judge.infos().into_iter().map(|info| (info.id, info)).collect();
     for (id, expected) in expected {
