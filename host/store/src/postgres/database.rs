@@ -397,7 +397,7 @@ impl Database {
         let session = if self.config.pooled {
             format!(
                 "set local synchronous_commit = {sync}; set local statement_timeout = {millis}; set local lock_timeout = 5000;
-                 set local idle_in_transaction_session_timeout = 60000;"
+                 set local idle_in_transaction_session_timeout = {millis};"
             )
         } else {
             String::new()
@@ -475,7 +475,8 @@ pub(super) fn connect_options(config: &Config) -> PgConnectOptions {
         ("synchronous_commit", sync(config.durability)),
         ("statement_timeout", &millis),
         ("lock_timeout", "5000"),
-        ("idle_in_transaction_session_timeout", "60000"),
+        // A process that stands still in the midst of a transaction keeps its locks no longer than a call may take.
+        ("idle_in_transaction_session_timeout", &millis),
         ("enable_seqscan", "off"),
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
