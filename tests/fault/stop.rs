@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use omniq_model::{EventKind, State};
 use rustix::process::Signal;
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::judge::Judge;
 use crate::support::place::{Place, STEPS};
@@ -15,6 +16,18 @@ fn place() -> Place {
     let place = Place::new().with("OMNIQ_LEASE_TIME", "10s");
     place.says(&format!("push {STEPS}"));
     place
+}
+
+/// How many workers the file of the tasks knows of.
+fn sessions(place: &Place) -> i64 {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let mut file = SqliteConnection::connect(&place.url("omniq.db")).await.expect("it opens");
+        let count = sqlx::query_scalar("select count(*) from omniq_session");
+        let count = count.fetch_one(&mut file).await.expect("they can be counted");
+        file.close().await.expect("it closes");
+        count
+    })
 }
 
 /// Waits until all of these have begun. One that is only claimed may still wait for its module to be loaded, and is put
@@ -48,6 +61,18 @@ fn a_stopped_worker_puts_its_tasks_back() {
     place.says("worker --drain");
     judge.reconciled(PATIENCE);
     story::check(&judge, [&batch]);
+}
+
+#[test]
+fn a_stopped_worker_leaves_no_session_behind() {
+    // So long that the session does not end by itself.
+    let place = place().with("OMNIQ_LEASE_TIME", "10m");
+    let mut worker = place.start("worker", ["worker"]);
+    until("a session", PATIENCE, || sessions(&place) == 1);
+    worker.signal(Signal::TERM);
+    let status = worker.wait(PATIENCE);
+    assert!(status.success(), "it ended with {status}\n{}", worker.said());
+    assert_eq!(sessions(&place), 0);
 }
 
 #[test]

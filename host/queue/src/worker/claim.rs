@@ -15,7 +15,7 @@ use super::attempt::{Attempt, Job, Program, Stop};
 use super::lanes::Lanes;
 use super::modules::{Access, Modules};
 use super::outcome::Done;
-use super::shared::Shared;
+use super::shared::{Current, Shared};
 use super::start::{nonce, open_session};
 use super::task_host::WorkerTask;
 
@@ -107,10 +107,10 @@ impl Claimer {
         for digest in self.modules.arrived() {
             self.backlog.extend(self.waiting.remove(&digest).unwrap_or_default());
         }
-        if shared.is_dead.load(Ordering::Acquire) {
-            self.renew().await?;
+        let Current { mut session, is_dead } = shared.current();
+        if is_dead {
+            session = self.renew().await?;
         }
-        let session = shared.session();
         if shared.is_suspect.load(Ordering::Acquire) {
             self.reconcile(&session).await?;
         }
@@ -187,13 +187,12 @@ impl Claimer {
         let _ = tokio::time::timeout(pause, until_asked(&self.shared)).await;
     }
 
-    async fn renew(&mut self) -> omniq_store::Result<()> {
+    async fn renew(&mut self) -> omniq_store::Result<Session> {
         let session = open_session(&**self.shared.tasks(), &self.shared.options).await?;
         tracing::info!(session = %session.id, "a new session takes the place of the one that died");
         self.shared.renew(session);
         self.shared.is_suspect.store(false, Ordering::Release);
-        self.shared.is_dead.store(false, Ordering::Release);
-        Ok(())
+        Ok(session)
     }
 
     /// Puts back what the store holds for us and we do not. No claim is under way: they are made here.

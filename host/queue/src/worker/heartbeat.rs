@@ -12,7 +12,7 @@ use omniq_store::{Beat, Session};
 use tokio::sync::watch;
 
 use super::attempt::Why;
-use super::shared::{Phase, Shared};
+use super::shared::{Current, Phase, Shared};
 
 /// Heartbeats in a row with another fingerprint than the store's before the worker reconciles: with nothing under way
 /// that could explain it, and in any case.
@@ -26,9 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<(), String> {
     let mut heart = Heart::new(&shared, shared.session().id);
     let mut pause = lease / 3;
     while rest(&mut phase, pause.min(heart.until.saturating_duration_since(Instant::now()))).await {
-        // Before the session is read: one that is renewed right now must not be taken for the dead one.
-        let is_dead = shared.is_dead.load(Ordering::Acquire);
-        let session = shared.session();
+        let Current { session, is_dead } = shared.current();
         if session.id != heart.session {
             heart = Heart::new(&shared, session.id);
         }
@@ -116,8 +114,7 @@ impl<'a> Heart<'a> {
             Ok(Ok(Beat::Dead)) => {
                 tracing::warn!(session = %self.session, "the session has died: its tasks may be another's");
                 self.shared.stop_all(Some(self.session), Why::LeaseLost);
-                self.shared.is_dead.store(true, Ordering::Release);
-                self.shared.wake.notify_one();
+                self.shared.died(self.session);
                 lease / 30
             }
             Ok(Err(error)) => {

@@ -53,16 +53,22 @@ pub(super) struct Shared {
     pub let_go: Notify,
     /// The claimer has something to do: room, a loaded module, a new phase.
     pub wake: Arc<Notify>,
-    session: Mutex<Session>,
+    session: Mutex<Current>,
     phase: watch::Sender<Phase>,
     failure: OnceLock<String>,
-    /// The session has died: the claimer opens a new one.
-    pub is_dead: AtomicBool,
     /// A claim's answer may be lost: the claimer reconciles before it claims again.
     pub is_suspect: AtomicBool,
     /// Claims and finishes begun and ended so far: equal and unchanged means that none was under way in between.
     begun: AtomicU64,
     done: AtomicU64,
+}
+
+/// The session of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Current {
+    pub session: Session,
+    /// It has died: the claimer opens a new one.
+    pub is_dead: bool,
 }
 
 /// What is held, by claim.
@@ -122,10 +128,9 @@ impl Shared {
             held,
             let_go: Notify::new(),
             wake,
-            session: Mutex::new(session),
+            session: Mutex::new(Current { session, is_dead: false }),
             phase: watch::Sender::new(Phase::Working),
             failure: OnceLock::new(),
-            is_dead: AtomicBool::new(false),
             is_suspect: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
@@ -275,13 +280,30 @@ impl Shared {
 
     // The session
 
+    fn locked_session(&self) -> MutexGuard<'_, Current> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn session(&self) -> Session {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current().session
+    }
+
+    /// The session and whether it has died, read together: a new one is never taken for the dead one before it.
+    pub fn current(&self) -> Current {
+        *self.locked_session()
+    }
+
+    /// That session has died. Where another has taken its place by now, nothing is to be done.
+    pub fn died(&self, session: SessionId) {
+        let mut current = self.locked_session();
+        current.is_dead |= current.session.id == session;
+        drop(current);
+        self.wake.notify_one();
     }
 
     /// Goes on with another session; what the old one held is another's business, or soon will be.
     pub fn renew(&self, session: Session) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        *self.locked_session() = Current { session, is_dead: false };
         let mut table = self.table();
         table.session = Some(session.id);
         table.print = Held::default();

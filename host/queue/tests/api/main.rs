@@ -1,5 +1,7 @@
 //! The library as a program uses it, without a worker unless the test is about one.
 
+#[cfg(feature = "sqlite")]
+mod bounds;
 mod control;
 mod enqueue;
 mod kit;

@@ -108,6 +108,25 @@ async fn a_worker_cut_off_for_the_time_of_its_lease_stops_and_its_late_end_chang
 }
 
 #[tokio::test]
+async fn a_late_word_of_a_session_that_died_does_not_bury_the_one_in_its_place() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let worker = kit.start(thread()).await;
+    let run = async || {
+        let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
+        assert_eq!(inline(&kit.result(id).await), [15]);
+        worker.session()
+    };
+    let first = run().await;
+    worker.shared.died(first);
+    let second = run().await;
+    assert_ne!(first, second, "another takes its place before anything is claimed");
+    worker.shared.died(first);
+    assert_eq!(run().await, second);
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn a_task_that_cannot_be_read_fails_at_once_and_nothing_waits_behind_it() {
     let kit = Kit::new();
     let add = kit.push(component(ADD, ADD_TYPE)).await;

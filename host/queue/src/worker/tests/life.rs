@@ -1,9 +1,10 @@
 //! A worker's life: how it shares, starts, stops, and what it leaves behind.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use omniq_model::{EventKind, Lane, State, TaskId, Timestamp};
-use omniq_store::{EventFilter, EventStore};
+use omniq_store::{Beat, EventFilter, EventStore, Held, Session, TaskStore};
 
 use super::kit::*;
 use crate::event::Repair;
@@ -22,6 +23,29 @@ async fn what_is_interrupted_by_the_end_of_its_worker_is_put_back_uncounted() {
     kit.until_running(&worker, 2).await;
     worker.stop(Duration::from_millis(100)).await;
     for id in ids {
+        let head = kit.info(id).await.head;
+        assert_eq!((head.state, head.attempt, head.lease), (State::Ready, 0, None));
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_closes_its_session() {
+    // Nobody takes anything over before the end of such a lease.
+    let lease = Duration::from_secs(3600);
+    for holds in [false, true] {
+        let kit = Kit::new();
+        let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
+        let worker = kit.start(WorkerOptions { lease, keeper: false, ..thread() }).await;
+        let session = Session { id: worker.session(), lease };
+        let id = kit.enqueue(kit.task(&spin, &[0x80])).await;
+        kit.until_running(&worker, 1).await;
+        if holds {
+            // No end comes through, so that only the end of the session can put the task back.
+            kit.tasks.refused_finishes.store(u32::MAX, Ordering::Release);
+        }
+        worker.stop(Duration::ZERO).await;
+        let beat = kit.tasks.heartbeat(&session, Held::default()).await.unwrap();
+        assert_eq!(beat, Beat::Dead);
         let head = kit.info(id).await.head;
         assert_eq!((head.state, head.attempt, head.lease), (State::Ready, 0, None));
     }
@@ -78,7 +102,7 @@ async fn two_workers_share_and_no_task_runs_twice() {
         });
         let tasks: Vec<_> = tasks.collect();
         ids.extend(tasks.iter().map(|task| task.id));
-        omniq_store::TaskStore::enqueue(&*kit.tasks, tasks).await.unwrap();
+        kit.tasks.enqueue(tasks).await.unwrap();
     }
     let infos =
         kit.until_all(&ids, |infos| infos.iter().all(|info| info.head.state.is_terminal())).await;
