@@ -9,7 +9,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omniq_model::{EventKind, State};
 use rustix::process::Signal;
@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use crate::support::backend::Backend;
 use crate::support::judge::Judge;
 use crate::support::place::{LEASE, Place, STEPS};
-use crate::support::process::{PATIENCE, Process};
+use crate::support::process::{PATIENCE, Process, until};
 use crate::support::story::{self, Batch, every_kind};
 
 /// The signal of a process that aborts.
@@ -196,6 +196,37 @@ fn guest(backend: Backend) {
     }
 }
 
+/// From the death of a worker to the next run of its tasks: one lease, one look of the keeper, which comes once a second, and
+/// what a debug build on a busy machine takes.
+const RECOVERY: Duration = Duration::from_secs(15);
+
+/// A worker is killed while another one is at work, which takes its tasks over.
+fn in_time(backend: Backend) {
+    let place = place(backend);
+    let batches = [Batch::new("slow", "rest", ["[6000]"; 4])];
+    batches[0].enqueue(&place);
+    let mut dead = place.start("dead worker", ["worker"]);
+    running(&place, &batches[0]);
+    let mut heir = place.start("heir", ["worker"]);
+    let judge = Judge::new(&place);
+    until("the heir to be there", PATIENCE, || judge.workers().len() == 2);
+    dead.kill();
+    let died = Instant::now();
+    for id in batches[0].ids() {
+        judge.until(id, PATIENCE, |info| info.head.fence == 2);
+    }
+    let took = died.elapsed();
+    println!(
+        "{backend:?}: tasks of a dead worker ran again {took:?} after its death, with a lease of {LEASE:?}"
+    );
+    assert!(took < RECOVERY, "it took {took:?}\n{}", heir.said());
+    judge.drained(PATIENCE);
+    judge.reconciled(PATIENCE);
+    heir.signal(Signal::TERM);
+    heir.wait(PATIENCE);
+    story::check(&judge, &batches);
+}
+
 /// A task that kills whoever runs it ends in the dead letter queue after its budget of crashes; those behind it run.
 fn poison(backend: Backend) {
     let place = place(backend).with("OMNIQ_CRASH_BUDGET", "2");
@@ -284,6 +315,16 @@ macro_rules! rows_of_tasks {
     };
 }
 
+/// Where no process owns the store, so that others are at work when one dies.
+macro_rules! rows_of_servers {
+    () => {
+        #[test]
+        fn tasks_of_a_dead_worker_run_again_in_time() {
+            in_time(BACKEND);
+        }
+    };
+}
+
 /// Where sessions have points of their own.
 macro_rules! rows_of_sessions {
     () => {
@@ -356,5 +397,20 @@ mod redis {
 
     const BACKEND: Backend = Backend::Redis;
     rows_of_tasks!();
+    rows_of_servers!();
+    rows_of_sessions!();
     rows_of_results!();
+    rows_of_modules!();
+}
+
+mod postgres {
+    use super::*;
+
+    const BACKEND: Backend = Backend::Postgres;
+    rows_of_tasks!();
+    rows_of_servers!();
+    rows_of_sessions!();
+    rows_of_results!();
+    rows_of_modules!();
+    rows_of_events!();
 }

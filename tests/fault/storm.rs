@@ -22,6 +22,11 @@ fn storm(backend: Backend) {
 }
 
 #[test]
+fn postgres() {
+    storm(Backend::Postgres);
+}
+
+#[test]
 fn redis() {
     storm(Backend::Redis);
 }

@@ -62,8 +62,23 @@ fn the_end_of_a_worker_that_stood_still_is_stale_in_redis() {
 }
 
 #[test]
+fn the_end_of_a_worker_that_stood_still_is_stale_in_postgres() {
+    stale(Backend::Postgres);
+}
+
+#[test]
 fn a_stale_end_does_not_end_the_run_that_goes_on() {
     stale_meanwhile(Backend::Sqlite);
+}
+
+#[test]
+fn a_stale_end_does_not_end_the_run_that_goes_on_in_redis() {
+    stale_meanwhile(Backend::Redis);
+}
+
+#[test]
+fn a_stale_end_does_not_end_the_run_that_goes_on_in_postgres() {
+    stale_meanwhile(Backend::Postgres);
 }
 
 /// It wakes up while the second run is under way, which its end must not end.

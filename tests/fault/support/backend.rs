@@ -13,7 +13,6 @@ pub enum Backend {
     /// A folder with a log, of which one process at a time is the owner.
     File,
     /// A schema in a PostgreSQL database.
-    #[expect(dead_code, reason = "the harness knows it, and its rows have not been run yet")]
     Postgres,
     /// Keys of a Redis server.
     Redis,
