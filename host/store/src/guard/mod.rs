@@ -265,8 +265,7 @@ impl Guard {
     async fn wait(&self, call: Call) -> Result<Pass> {
         let deadline = Instant::now() + self.policy.timeout;
         loop {
-            let mut changed = std::pin::pin!(self.breaker.changed.notified());
-            changed.as_mut().enable(); // what changes from here on is not missed
+            let changed = self.breaker.changed.notified(); // what changes from here on is not missed
             let rest = match self.breaker.admit(!call.is_long, Instant::now) {
                 Admission::Through(pass) => return Ok(pass),
                 Admission::Refused(rest) => rest,
@@ -332,7 +331,7 @@ fn is_failure(error: &Error) -> bool {
 }
 
 /// An error and what lies behind it, on one line.
-fn chain(error: &Error) -> String {
+pub(crate) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {

@@ -1,5 +1,8 @@
 //! The laws of the guard, in virtual time: nothing here waits.
 
+mod bounds;
+mod manners;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
