@@ -2,6 +2,7 @@
 
 mod cli_config;
 mod cli_inspect;
+mod cli_mixed;
 mod cli_queue;
 mod cli_run;
 mod cli_storage;
