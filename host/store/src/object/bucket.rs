@@ -13,12 +13,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::hub::{Keeper, Seat};
+use super::frame::Request;
+use super::hub::{Keeper, Seat, ask_guest};
 use super::objects::{Objects, random};
 use super::segment::{BucketJournal, take_over};
 use super::{inbox, meta};
 use crate::log::wire::{In, Out, Read};
-use crate::log::{Engine, Gate, Limits, Signals};
+use crate::log::{Engine, Gate, Limits, Query, Signals};
 use crate::{Error, ErrorKind, Interest, Result};
 
 /// Requests to the owner that wait at most; more callers wait to be let in.
@@ -32,6 +33,8 @@ struct Beat {
     work: u64,
     ends: u64,
     gone: bool,
+    /// How long its owner may be silent.
+    lease: Duration,
 }
 
 impl Beat {
@@ -41,13 +44,14 @@ impl Beat {
             out.number(number);
         }
         out.flag(self.gone);
+        out.span(self.lease);
         out.into_bytes()
     }
 
     fn read(bytes: &[u8]) -> Read<Self> {
         let mut input = In::new(bytes);
         let (count, work, ends) = (input.number()?, input.number()?, input.number()?);
-        Ok(Self { count, work, ends, gone: input.flag()? })
+        Ok(Self { count, work, ends, gone: input.flag()?, lease: input.span()? })
     }
 }
 
@@ -85,6 +89,9 @@ pub(super) async fn keep(keeper: &mut Keeper) {
             // A bucket that does not answer may answer later; whoever opens it first is to know at once.
             let passes = error.kind() == ErrorKind::Unavailable && keeper.has_opened();
             if passes {
+                let store = &keeper.config.root.shown;
+                let error = crate::guard::chain(&error);
+                tracing::warn!(store, error, "nobody who has the tasks can be found; trying again");
                 keeper.sit(Seat::Vacant);
             } else if !keeper.fail(error) {
                 return;
@@ -112,7 +119,8 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
     if !objects.create(&epoch_name(epoch), owner.to_vec().into(), ACTION).await? {
         return Ok(());
     }
-    objects.replace(&beat_name(epoch), Beat::default().write().into(), ACTION).await?;
+    let first = Beat { lease: keeper.config.lease, ..Beat::default() };
+    objects.replace(&beat_name(epoch), first.write().into(), ACTION).await?;
     keeper.sit(Seat::Loading);
     let signals = Arc::clone(&keeper.signals);
     // Reading may take longer than a lease, and is a sign of life.
@@ -205,6 +213,7 @@ impl Pulse {
             work: signals.changes(Interest::Work).0,
             ends: signals.changes(Interest::Ends).0,
             gone: false,
+            lease: self.lease,
         };
         if objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await.is_ok() {
             self.alive.store(sent, Ordering::Release);
@@ -248,26 +257,40 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
 async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<u64> {
     let (calls, to_send) = mpsc::channel(QUEUE);
     let (config, signals) = (keeper.config.clone(), Arc::clone(&keeper.signals));
+    // On its own: what is in the bucket when the owner dies is answered by whoever comes after it.
+    let mut pumping = tokio::spawn(inbox::pump(objects.clone(), to_send, config.poll));
+    let watched = watch(objects, epoch, &signals, config.lease, config.poll);
+    tokio::pin!(watched);
+    if !keeper.has_opened() {
+        // Who opens the store is to find somebody who answers, and an owner that has just died is still one for a lease.
+        let now = Request::Query(Query::Now);
+        let greeted = async {
+            while ask_guest(&calls, &now, config.patience).await.is_err() {
+                tokio::time::sleep(config.poll).await;
+            }
+        };
+        tokio::select! {
+            () = greeted => {}
+            over = &mut watched => return Ok(over),
+            () = keeper.closed() => return Ok(epoch),
+        }
+    }
     keeper.sit(Seat::Guest(calls));
     let closed = async {
         keeper.closed().await;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        Ok(epoch)
-    };
-    let pumped = async {
-        inbox::pump(objects, to_send, config.poll, config.patience).await?;
-        Ok(epoch)
     };
     let over = tokio::select! {
-        over = pumped => over,
-        over = watch(objects, epoch, &signals, config.lease, config.poll) => Ok(over),
-        over = closed => over,
+        _ = &mut pumping => epoch,
+        over = &mut watched => over,
+        () = closed => epoch,
     };
     keeper.sit(Seat::Vacant);
-    over
+    Ok(over)
 }
 
-/// Watches the owner's signs of life; returns the epoch of the owner that has gone or died.
+/// Watches the owner's signs of life; returns the epoch of the owner that has gone or died. How long it may be silent is
+/// what it said itself, `lease` if it has not said anything yet.
 async fn watch(
     objects: &Objects,
     mut epoch: u64,
@@ -275,27 +298,49 @@ async fn watch(
     lease: Duration,
     poll: Duration,
 ) -> u64 {
-    let (mut last, mut since) = (None, Instant::now());
-    let period = (lease / 10).min(Duration::from_secs(1)).max(poll);
+    let (mut last, mut silence) = (None::<Beat>, Silence::default());
     loop {
-        // A bucket that does not answer tells nothing about the owner, nor would it let anybody take over.
-        if let Ok(beat) = beat_of(objects, epoch).await {
-            if beat.is_some_and(|beat| beat.gone) {
-                return epoch;
-            }
-            if beat != last {
-                since = Instant::now();
+        match beat_of(objects, epoch).await {
+            Ok(Some(beat)) if beat.gone => return epoch,
+            Ok(beat) if beat != last => {
+                silence = Silence::from(Instant::now());
                 tell(signals, last, beat);
                 last = beat;
             }
+            Ok(_) => silence.goes_on(Instant::now()),
+            Err(_) => silence.pauses(),
         }
-        if since.elapsed() > lease {
+        let lease = last.map_or(lease, |beat| beat.lease);
+        if silence.span > lease {
             return epoch;
         }
         if matches!(objects.get(&epoch_name(epoch + 1), ACTION).await, Ok(Some(_))) {
-            (epoch, last, since) = (epoch + 1, None, Instant::now());
+            (epoch, last, silence) = (epoch + 1, None, Silence::default());
         }
-        tokio::time::sleep(period).await;
+        tokio::time::sleep((lease / 10).min(Duration::from_secs(1)).max(poll)).await;
+    }
+}
+
+/// For how long an owner has given no sign of life, as far as it could have been seen: a bucket that does not answer tells
+/// nothing about the owner, which cannot reach it either.
+#[derive(Debug, Default)]
+struct Silence {
+    span: Duration,
+    /// When the bucket answered last, if it has answered ever since.
+    seen: Option<Instant>,
+}
+
+impl Silence {
+    fn from(now: Instant) -> Self {
+        Self { span: Duration::ZERO, seen: Some(now) }
+    }
+
+    fn goes_on(&mut self, now: Instant) {
+        self.span += self.seen.replace(now).map_or(Duration::ZERO, |before| now - before);
+    }
+
+    fn pauses(&mut self) {
+        self.seen = None;
     }
 }
 

@@ -5,6 +5,7 @@
 //! share a client.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,10 @@ use crate::{Error, Result};
 
 /// How long a connection may take to open, and a whole request, where the URL says nothing else.
 const TIMEOUTS: [(&str, &str); 2] = [("connect_timeout", "5 s"), ("timeout", "120 s")];
+/// The setting that is ours and not the client's: how long the owner of the tasks may be silent.
+const LEASE: &str = "lease";
+/// What it may be, in seconds: a request may take one, and some signs of life must fit into it.
+const LEASES: RangeInclusive<u64> = 2..=3600;
 
 /// A failed request is made again, after pauses that grow and are rolled, where it may be: a call of ours is to fail
 /// before whoever waits for it gives up.
@@ -43,7 +48,8 @@ pub(super) fn open(scheme: &str, rest: &str) -> Result<Root> {
     let place = format!("{scheme}://{}", url.bucket);
     let at = endpoint.map(|endpoint| format!(" at {}", host(&endpoint))).unwrap_or_default();
     let slash = if url.prefix.is_root() { "" } else { "/" };
-    Ok(Root::of(objects, url.prefix.clone(), format!("{place}{slash}{}{at}", url.prefix)))
+    let shown = format!("{place}{slash}{}{at}", url.prefix);
+    Ok(Root { lease: url.lease()?, ..Root::of(objects, url.prefix.clone(), shown) })
 }
 
 type Opened = (Arc<dyn ObjectStore>, Option<String>);
@@ -149,16 +155,34 @@ impl Url {
             };
             let (scheme, bucket) = (&self.scheme, &self.bucket);
             Error::Config(format!(
-                "`{key}` is no setting of `{scheme}://{bucket}`; there are {there}, and those of HTTP such as `proxy_url` and `timeout`"
+                "`{key}` is no setting of `{scheme}://{bucket}`; there are {there}, `lease`, and those of HTTP such as `proxy_url` and `timeout`"
             ))
         };
         let defaults = TIMEOUTS.iter().map(|(key, value)| (*key, *value));
-        let given = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let given = self.settings.iter().filter(|(key, _)| key != LEASE);
+        let given = given.map(|(key, value)| (key.as_str(), value.as_str()));
         let parsed = |(key, value): (&str, &str)| {
             let known = key.parse().map_err(|_| unknown(key))?;
             Ok((known, value.to_owned()))
         };
         defaults.chain(given).map(parsed).collect()
+    }
+
+    /// How long the owner of the tasks may be silent, if the URL says so.
+    fn lease(&self) -> Result<Option<Duration>> {
+        let Some((_, text)) = self.settings.iter().find(|(key, _)| key == LEASE) else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(seconds) if LEASES.contains(&seconds) => Ok(Some(Duration::from_secs(seconds))),
+            _ => Err(Error::Config(format!(
+                "`lease={text}` of `{}://{}` must be a number of seconds from {} to {}, such as `lease=15`",
+                self.scheme,
+                self.bucket,
+                LEASES.start(),
+                LEASES.end()
+            ))),
+        }
     }
 
     /// What a client finds wrong with its settings; it names none of their values but that of an endpoint.
@@ -219,12 +243,24 @@ mod tests {
             ("s3://b?regoin=hunter2", "`regoin` is no setting of `s3://b`; there are `region`"),
             ("s3://b?region=%zz", "write `%` as `%25`"),
             ("s3://b?hunter2", "are not `NAME=VALUE`"),
+            ("s3://b?lease=1", "a number of seconds from 2 to 3600"),
+            ("gs://b?lease=soon", "such as `lease=15`"),
             ("az://c?access_key=hunter2", "Account must be specified"),
             ("gs://b?service_account_path=/nowhere", "cannot be used"),
         ] {
             let (scheme, rest) = url.split_once(':').unwrap();
             let message = open(scheme, rest).unwrap_err().to_string();
             assert!(message.contains(part) && !message.contains("hunter2"), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_lease_of_an_owner_stands_in_the_url() {
+        for (url, lease) in
+            [("s3://b?lease=3&region=eu", Some(Duration::from_secs(3))), ("s3://b?region=eu", None)]
+        {
+            let (scheme, rest) = url.split_once(':').unwrap();
+            assert_eq!(open(scheme, rest).unwrap().lease, lease, "{url}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -21,6 +22,8 @@ pub struct Root {
     pub folder: Option<PathBuf>,
     /// What people call it: the URL without anything secret. Two roots with the same name are the same place.
     pub shown: String,
+    /// What the URL says of [`Config::lease`](super::Config::lease).
+    pub lease: Option<Duration>,
 }
 
 impl Root {
@@ -44,12 +47,13 @@ impl Root {
             prefix: Path::default(),
             folder: Some(folder),
             shown,
+            lease: None,
         })
     }
 
     /// Any object store; `shown` is what it is called in errors, and what tells it from other places.
     pub fn of(objects: Arc<dyn ObjectStore>, prefix: Path, shown: impl Into<String>) -> Self {
-        Self { objects, prefix, folder: None, shown: shown.into() }
+        Self { objects, prefix, folder: None, shown: shown.into(), lease: None }
     }
 
     /// The path of the object `name` under this root; `name` may have several parts, parted by `/`.

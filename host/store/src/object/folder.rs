@@ -1,6 +1,7 @@
 //! The folder of a task store on this host: who may write there, what is there, and the journal that goes on with it.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,12 +27,50 @@ pub(super) fn lock(folder: &Path) -> Result<Option<Lock>> {
     std::fs::create_dir_all(folder).map_err(|error| failed(folder, "make", &error))?;
     let path = folder.join(LOCK);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| failed(&path, "open", &error))?;
+    let mut file = file.map_err(|error| failed(&path, "open", &error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Lock(file))),
+        Ok(()) => {
+            // For people who wonder. On a disk without any room it stays empty, and nobody needs it.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            Ok(Some(Lock(file)))
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(failed(&path, "lock", &error.into())),
     }
+}
+
+/// Another process that has the lock of a folder. Only its end lets anybody else have it, so people may have to see to that.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pid: u32,
+    /// Somebody has stopped it, as by SIGSTOP or Ctrl-Z.
+    pub is_stopped: bool,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pid, is_stopped } = self;
+        if *is_stopped {
+            write!(
+                f,
+                "process {pid}, which has it, is stopped: let it go on with `kill -CONT {pid}`"
+            )?;
+        } else {
+            write!(f, "process {pid}, which has it, does not answer: wait for it")?;
+        }
+        write!(f, ", or end it with `kill -KILL {pid}`, and another one takes over")
+    }
+}
+
+/// Which other process has the lock of that folder, as far as can be seen from here.
+pub(super) fn owner(folder: &Path) -> Option<Owner> {
+    let pid = std::fs::read_to_string(folder.join(LOCK)).ok()?.trim().parse().ok()?;
+    // One of another container is under that number somebody else here, or nobody.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name stands in parentheses and may hold anything; its state comes next (proc(5)).
+    let state = stat.rsplit(')').next()?.trim_start().chars().next()?;
+    let is_other = pid != std::process::id() && state != 'Z';
+    is_other.then_some(Owner { pid, is_stopped: matches!(state, 'T' | 't') })
 }
 
 /// Reads all there is in a folder whose lock is held; returns the state and the journal that goes on from there.

@@ -37,6 +37,26 @@ impl Request {
         out.into_bytes()
     }
 
+    /// Whether it goes over many tasks, so that it may take longer than others.
+    pub(super) fn is_long(&self) -> bool {
+        use {Command as C, Query as Q};
+        match self {
+            Self::Command(command) => matches!(
+                command,
+                C::Cancel(_) | C::Retry(_) | C::Remove(_) | C::Purge(_) | C::Import(_)
+            ),
+            Self::Query(query) => matches!(
+                query,
+                Q::Schedules(_)
+                    | Q::List(..)
+                    | Q::Count(_)
+                    | Q::Ended(..)
+                    | Q::Export(..)
+                    | Q::Stats
+            ),
+        }
+    }
+
     /// Reads what [`Self::encode`] wrote.
     pub(super) fn decode(bytes: &[u8]) -> Read<Self> {
         let mut input = In::new(bytes);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, BufReader, BufWriter};
 use tokio::net::UnixStream;
@@ -17,6 +18,8 @@ use crate::log::{Fault, Signals};
 #[derive(Debug)]
 pub(super) struct Call {
     pub request: Vec<u8>,
+    /// How long whoever asks waits at most.
+    pub patience: Duration,
     pub reply: oneshot::Sender<Outcome>,
 }
 

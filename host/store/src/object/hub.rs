@@ -15,7 +15,8 @@ use super::frame::Request;
 use super::guest::Call;
 use super::objects::NAME;
 use super::tasks::Config;
-use super::{bucket, seat};
+use super::{bucket, folder, seat};
+use crate::guard::LONG;
 use crate::log::{Answer, Engine, Fault, Signals};
 use crate::{Error, Result};
 
@@ -75,12 +76,19 @@ impl Hub {
                 let _ = end.send(()); // nobody waits for it when the store was dropped
             })
             .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?;
+        // A bucket whose owner has died is somebody else's only after a lease.
+        let lease =
+            if hub.config.root.folder.is_some() { Duration::ZERO } else { hub.config.lease };
+        let patience = hub.config.patience + lease;
         let mut opening = opening;
+        let at_most = Instant::now() + hub.config.patience * LONG;
         let opened = loop {
-            match tokio::time::timeout(hub.config.patience, &mut opening).await {
+            match tokio::time::timeout(patience, &mut opening).await {
                 Ok(opened) => break opened,
-                // It takes as long as there is much.
+                // It takes as long as there is much, here as in another process.
                 Err(_) if matches!(*hub.seat.borrow(), Seat::Loading) => {}
+                Err(_)
+                    if Instant::now() < at_most && hub.owner().is_some_and(|o| !o.is_stopped) => {}
                 Err(_) => return Err(hub.nobody("open the store")),
             }
         };
@@ -90,7 +98,8 @@ impl Hub {
 
     /// Has a request answered, by whoever has the tasks.
     pub(super) async fn call(&self, mut request: Request, action: &'static str) -> Result<Answer> {
-        let deadline = Instant::now() + self.config.patience;
+        let patience = self.config.patience * if request.is_long() { LONG } else { 1 };
+        let deadline = Instant::now() + patience;
         let mut seats = self.seat.subscribe();
         loop {
             let seat = seats.borrow_and_update().clone();
@@ -100,19 +109,19 @@ impl Hub {
                     match timeout_at(deadline, engine.ask(command)).await {
                         Ok(Ok(outcome)) => return self.told(outcome, action),
                         Ok(Err(command)) => Request::Command(command),
-                        Err(_) => return Err(self.late(action)),
+                        Err(_) => return Err(self.late(action, patience)),
                     }
                 }
                 (Seat::Owner(engine), Request::Query(query)) => {
                     return self.told(engine.look(&query), action);
                 }
                 (Seat::Guest(calls), request) => {
-                    let outcome = timeout_at(deadline, ask_guest(&calls, &request)).await;
+                    let outcome = timeout_at(deadline, ask_guest(&calls, &request, patience)).await;
                     match (outcome, request) {
                         (Ok(Err(Fault::Closed)), request) => request,
                         (Ok(Err(Fault::Lost(_))), request @ Request::Query(_)) => request,
                         (Ok(outcome), _) => return self.told(outcome, action),
-                        (Err(_), _) => return Err(self.late(action)),
+                        (Err(_), _) => return Err(self.late(action, patience)),
                     }
                 }
                 (Seat::Vacant | Seat::Loading, request) => request,
@@ -145,14 +154,23 @@ impl Hub {
     }
 
     fn nobody(&self, action: &'static str) -> Error {
-        let why = format!("{}: another process has it and does not answer", self.name());
+        let why = match self.owner() {
+            Some(owner) => format!("{}: {owner}", self.name()),
+            None => format!("{}: another process has it and does not answer", self.name()),
+        };
         Error::not_applied(NAME, action, why)
     }
 
-    fn late(&self, action: &'static str) -> Error {
-        let patience = self.config.patience.as_secs();
-        let why = format!("{}: there was no answer within {patience} s", self.name());
+    fn late(&self, action: &'static str, patience: Duration) -> Error {
+        let owner = self.owner().map(|owner| format!("; {owner}")).unwrap_or_default();
+        let name = self.name();
+        let why = format!("{name}: there was no answer within {} s{owner}", patience.as_secs());
         Error::unavailable(NAME, action, why)
+    }
+
+    /// The other process that has the folder, as far as can be told.
+    fn owner(&self) -> Option<folder::Owner> {
+        folder::owner(&self.config.root.folder.as_ref()?.join("tasks"))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -185,9 +203,13 @@ impl Drop for Hub {
     }
 }
 
-async fn ask_guest(calls: &mpsc::Sender<Call>, request: &Request) -> Result<Answer, Fault> {
+pub(super) async fn ask_guest(
+    calls: &mpsc::Sender<Call>,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer, Fault> {
     let (reply, answer) = oneshot::channel();
-    let call = Call { request: request.encode(), reply };
+    let call = Call { request: request.encode(), patience, reply };
     calls.send(call).await.map_err(|_| Fault::Closed)?;
     let gone = |_| Err(Fault::Lost("the store was closed before the answer came".into()));
     answer.await.unwrap_or_else(gone)
@@ -224,6 +246,10 @@ impl Keeper {
 
     /// Says who has the tasks from now on; all who wait for that go on.
     pub(super) fn sit(&mut self, seat: Seat) {
+        if matches!(seat, Seat::Owner(_)) {
+            let store = &self.config.root.shown;
+            tracing::info!(store, "this process has the tasks now, and others ask it");
+        }
         if matches!(seat, Seat::Owner(_) | Seat::Guest(_))
             && let Some(opened) = self.opened.take()
         {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -94,10 +95,9 @@ async fn answer(objects: Objects, engine: Arc<Engine>, name: String) {
 
 /// Passes requests on until nobody can ask any more and all is answered.
 pub(super) async fn pump(
-    objects: &Objects,
+    objects: Objects,
     mut calls: mpsc::Receiver<Call>,
     poll: Duration,
-    patience: Duration,
 ) -> Result<()> {
     let guest: String = random()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut works = JoinSet::new();
@@ -118,20 +118,25 @@ pub(super) async fn pump(
         }
         number += 1;
         let name = format!("{guest}/{number:010}");
-        works.spawn(ask(objects.clone(), name, bundle, poll, patience));
+        works.spawn(ask(objects.clone(), name, bundle, poll));
     }
     works.join_all().await;
     Ok(())
 }
 
-async fn ask(objects: Objects, name: String, calls: Vec<Call>, poll: Duration, patience: Duration) {
+async fn ask(objects: Objects, name: String, calls: Vec<Call>, poll: Duration) {
+    let patience = calls.iter().map(|call| call.patience).max().unwrap_or_default();
     let (requests, replies): (Vec<_>, Vec<_>) =
         calls.into_iter().map(|call| (call.request, call.reply)).unzip();
     let (asked, answered) = (format!("tasks/inbox/{name}"), format!("tasks/outbox/{name}"));
-    let outcomes = match objects.create(&asked, bundle(&requests).into(), ACTION).await {
-        // An answer that was lost may have been a yes, so that it is waited for all the same.
-        Ok(_) | Err(_) => await_answer(&objects, &answered, poll, patience).await,
-    };
+    let deadline = Instant::now() + patience;
+    let bundle = Bytes::from(bundle(&requests));
+    // An answer that was lost may have been a yes; then the next one is that it is there.
+    while objects.create(&asked, bundle.clone(), ACTION).await.is_err() && Instant::now() < deadline
+    {
+        tokio::time::sleep(poll).await;
+    }
+    let outcomes = await_answer(&objects, &answered, poll, deadline).await;
     let outcomes = outcomes.unwrap_or_else(|why| {
         requests.iter().map(|_| Err(Fault::Lost(why.clone()))).collect::<Vec<Outcome>>()
     });
@@ -147,9 +152,8 @@ async fn await_answer(
     objects: &Objects,
     name: &str,
     poll: Duration,
-    patience: Duration,
+    deadline: Instant,
 ) -> Result<Vec<Outcome>, String> {
-    let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         tokio::time::sleep(poll).await;
         if let Ok(Some(bytes)) = objects.get(name, ACTION).await {

@@ -23,19 +23,26 @@ pub(super) async fn keep(keeper: &mut Keeper, tasks: &Path) {
     while !keeper.is_closing() {
         let goes_on = match folder::lock(tasks) {
             Ok(Some(lock)) => own(keeper, tasks, lock).await,
-            Ok(None) => match knock(tasks).await {
-                Knock::In(stream) => {
-                    pause = Duration::from_millis(1);
-                    visit(keeper, stream).await;
-                    Ok(())
+            Ok(None) => {
+                // An owner that is stopped lets nobody in, and sends nobody away.
+                let knocked = tokio::select! {
+                    knocked = knock(tasks) => knocked,
+                    () = keeper.closed() => return,
+                };
+                match knocked {
+                    Knock::In(stream) => {
+                        pause = Duration::from_millis(1);
+                        visit(keeper, stream).await;
+                        Ok(())
+                    }
+                    Knock::Refused(why) => Err(Error::Config(why)),
+                    Knock::Nobody => {
+                        keeper.pause(pause).await;
+                        pause = (pause * 2).min(Duration::from_millis(50));
+                        Ok(())
+                    }
                 }
-                Knock::Refused(why) => Err(Error::Config(why)),
-                Knock::Nobody => {
-                    keeper.pause(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(50));
-                    Ok(())
-                }
-            },
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = goes_on {

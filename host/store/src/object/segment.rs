@@ -84,6 +84,7 @@ fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
 
 /// Reads all there is, and puts an entry of this owner behind it. From then on nobody else's entry can follow.
 pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State, u64)> {
+    const ACTION: &str = "take the tasks over";
     // Each turn somebody else was faster, or threw away what was being read.
     loop {
         let (mut state, image_bytes) = newest_image(objects).await?;
@@ -95,14 +96,19 @@ pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State
         let entry = Entry::new(state.now, 0).into_bytes();
         failpoint::hit("object.take_over.before_fence");
         let sealed = Bytes::from(seal(owner, slot, &entry));
-        if !objects.create(&name(slot), sealed.clone(), "take the tasks over").await?
-            && objects.get(&name(slot), "take the tasks over").await? != Some(sealed)
-        {
-            continue;
+        if !objects.create(&name(slot), sealed.clone(), ACTION).await? {
+            match objects.get(&name(slot), ACTION).await? {
+                Some(there) if there == sealed => {}
+                Some(_) => continue,
+                None => {
+                    let why = format!("{} is said to be there, and is not", name(slot));
+                    return Err(Error::unavailable(super::objects::NAME, ACTION, why));
+                }
+            }
         }
         if imaged(objects).await? >= slot {
             // The log went on long ago, and this part of it had been thrown away: the entry is none.
-            objects.delete(&name(slot), "take the tasks over").await?;
+            objects.delete(&name(slot), ACTION).await?;
             continue;
         }
         let place = format!("{}/{}", objects.root.shown, name(slot));

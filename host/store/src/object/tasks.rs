@@ -29,11 +29,13 @@ pub struct Config {
     /// Bytes of log after which an image of all tasks is written, unless the last one was larger: then that many.
     /// Default 64 MiB.
     pub image_every: u64,
-    /// How long a call waits at most. Default 30 s.
+    /// How long a call waits at most, unless it is over many tasks: those wait [`LONG`](crate::guard::LONG) times as long.
+    /// Default 10 s.
     pub patience: Duration,
     /// Only for buckets: how often the owner looks for what other processes ask, and they for answers. Default 100 ms.
     pub poll: Duration,
-    /// Only for buckets: how long the owner may say nothing before another process takes over. Default 15 s.
+    /// Only for buckets: how long the owner may say nothing before another process takes over. The owner's own counts,
+    /// whoever watches it. Default 15 s.
     pub lease: Duration,
 }
 
@@ -46,7 +48,7 @@ impl Config {
             clock: Arc::new(SystemClock::default()),
             reserve: 64 << 20,
             image_every: 64 << 20,
-            patience: Duration::from_secs(30),
+            patience: Duration::from_secs(10),
             poll: Duration::from_millis(100),
             lease: Duration::from_secs(15),
         }
@@ -54,11 +56,15 @@ impl Config {
 
     /// The tasks under that root, as the options say.
     pub fn with(root: Root, options: &Options) -> Self {
+        let lease = root.lease;
+        let defaults = Self::new(root);
         Self {
+            lease: lease.unwrap_or(defaults.lease),
+            patience: options.timeout,
             durability: options.durability,
             clock: Arc::clone(&options.clock),
             reserve: options.reserve,
-            ..Self::new(root)
+            ..defaults
         }
     }
 }
