@@ -118,8 +118,9 @@ fn full_disk(backend: Backend, mebibytes: u32) {
         break;
     }
     disk.make_room();
-    if TcpStream::connect(server.address()).is_err() {
-        println!("{backend:?}: the server had ended, and is started again");
+    // One of NATS that could not write does not try again.
+    if backend == Backend::Nats || TcpStream::connect(server.address()).is_err() {
+        println!("{backend:?}: the server had ended, or given up, and is started again");
         server.restart();
     }
     let mut worker = place.start("worker", ["worker"]);
@@ -199,4 +200,34 @@ macro_rules! on {
 on! {
     redis: Redis, 32;
     postgres: Postgres, 160;
+}
+
+/// The log of commands on a server that is killed, stopped and filled.
+mod nats {
+    use super::*;
+
+    #[test]
+    fn a_server_goes_and_comes_back() {
+        away(Backend::Nats);
+    }
+
+    #[test]
+    fn the_disk_of_a_server_is_full() {
+        full_disk(Backend::Nats, 48);
+    }
+
+    #[test]
+    fn ten_workers_share_a_store() {
+        crowd(Backend::Nats);
+    }
+}
+
+/// A bucket whose server is killed and stopped.
+mod s3 {
+    use super::*;
+
+    #[test]
+    fn a_server_goes_and_comes_back() {
+        away(Backend::S3);
+    }
 }

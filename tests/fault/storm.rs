@@ -18,12 +18,23 @@ fn storm(backend: Backend) {
     let proxy = Proxy::to(server.address());
     let place = soak::unwell(Place::on_server(backend, &server).through(&server, &proxy));
     let trouble = Trouble::new(&server, &proxy, &place);
-    soak::run(&place, Size { workers: 4, producers: 2 }, soak::span(SPAN), Some(trouble));
+    let size = if backend.has_owner() { Size::SLOW } else { Size::FULL };
+    soak::run(&place, size, soak::span(SPAN), Some(trouble));
 }
 
 #[test]
 fn postgres() {
     storm(Backend::Postgres);
+}
+
+#[test]
+fn nats() {
+    storm(Backend::Nats);
+}
+
+#[test]
+fn s3() {
+    storm(Backend::S3);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Messages of a NATS stream that come twice: what the server has in it is published once more as it is, in the server's own
-//! protocol, since every client takes care that this does not happen.
+//! Commands that are in the log of a NATS store twice, as when a message is sent again after the server has forgotten its id:
+//! what is in the stream is published once more, in the server's own protocol, since every client takes care that this does
+//! not happen.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -21,15 +22,19 @@ pub fn deliver_again(server: &Server, store: &str, count: u64) -> u64 {
     line.send(
         "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB back 1\r\n",
     );
-    let info = line.ask(&format!("$JS.API.STREAM.INFO.OMNIQ_{store}"), "");
-    let info: Value = serde_json::from_slice(&info).expect("the server tells of its streams");
     // A server that has just come back may not have opened its streams yet.
+    let Some(info) = line.ask(&format!("$JS.API.STREAM.INFO.OMNIQ_{store}"), "") else { return 0 };
+    let info: Value = serde_json::from_slice(&info).expect("the server tells of its streams");
     let number = |name: &str| info["state"][name].as_u64();
     let (Some(first), Some(last)) = (number("first_seq"), number("last_seq")) else { return 0 };
     let from = first.max((last + 1).saturating_sub(count));
+    let mut again = 0;
     for sequence in from..=last {
         let get = format!("{{\"seq\":{sequence}}}");
-        let message = line.ask(&format!("$JS.API.DIRECT.GET.OMNIQ_{store}"), &get);
+        let Some(message) = line.ask(&format!("$JS.API.DIRECT.GET.OMNIQ_{store}"), &get) else {
+            continue;
+        };
+        again += 1;
         line.send(&format!("PUB omniq.{store}.log {}\r\n", message.len()));
         line.reader.get_mut().write_all(&message).expect("the server listens");
         line.send("\r\n");
@@ -37,7 +42,7 @@ pub fn deliver_again(server: &Server, store: &str, count: u64) -> u64 {
     // Its answer says that it has read all that came before.
     line.send("PING\r\n");
     line.until("PONG");
-    (last + 1).saturating_sub(from)
+    again
 }
 
 impl Line {
@@ -57,8 +62,8 @@ impl Line {
         }
     }
 
-    /// What is answered to a request, without its headers.
-    fn ask(&mut self, subject: &str, body: &str) -> Vec<u8> {
+    /// What is answered to a request, without its headers; `None` if nobody is there to answer, or has nothing.
+    fn ask(&mut self, subject: &str, body: &str) -> Option<Vec<u8>> {
         self.send(&format!("PUB {subject} back {}\r\n{body}\r\n", body.len()));
         loop {
             let mut line = String::new();
@@ -73,7 +78,9 @@ impl Line {
             };
             let mut message = vec![0; total + 2];
             self.reader.read_exact(&mut message).expect("it is as long as the server said");
-            return message[headers..total].to_vec();
+            // A message from a stream begins so without a number; with one, it is none.
+            let is_status = message[..headers].starts_with(b"NATS/1.0 ");
+            return (!is_status).then(|| message[headers..total].to_vec());
         }
     }
 }

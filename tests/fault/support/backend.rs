@@ -19,10 +19,8 @@ pub enum Backend {
     /// The same on a Valkey server.
     Valkey,
     /// Streams of a NATS server.
-    #[expect(dead_code, reason = "the harness knows it, and its rows have not been run yet")]
     Nats,
-    /// A prefix in a bucket of an S3 server.
-    #[expect(dead_code, reason = "the harness knows it, and its rows have not been run yet")]
+    /// A prefix in a bucket of an S3 server, of which one process at a time is the owner.
     S3,
 }
 
@@ -58,13 +56,19 @@ impl Backend {
             Self::Postgres => format!("{server}?schema={name}"),
             Self::Redis | Self::Valkey => format!("{server}?name={name}"),
             Self::Nats => format!("{server}/{name}?sync=always"),
-            Self::S3 => server.replacen('?', &format!("/{name}?"), 1),
+            // A dead owner keeps others waiting for its lease: not as long as it would by itself.
+            Self::S3 => server.replacen('?', &format!("/{name}?lease=3&"), 1),
         }
+    }
+
+    /// Whether one process has the tasks, and all others ask it: if a test looks on, it may be the test's.
+    pub fn has_owner(self) -> bool {
+        matches!(self, Self::File | Self::S3)
     }
 
     /// Whether it keeps events, too; elsewhere they are in a file of SQLite.
     pub fn has_events(self) -> bool {
-        matches!(self, Self::Postgres | Self::File)
+        matches!(self, Self::Postgres | Self::File | Self::S3)
     }
 
     /// The name of a failpoint: `store.CALL.before` and `store.CALL.after` are around what makes a call durable, and have

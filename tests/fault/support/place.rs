@@ -14,7 +14,7 @@ use super::process::{PATIENCE, Process};
 
 /// The component that tasks of the tests run.
 pub const STEPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fault/wat/steps.wat");
-/// How long a worker may be silent: the shortest that the settings allow.
+/// How long a worker may be silent: the shortest that the settings allow. In buckets it is longer.
 pub const LEASE: Duration = Duration::from_secs(1);
 
 /// A folder with a queue in it, or with its queue on a server. It is removed at the end, unless the test fails.
@@ -83,13 +83,15 @@ impl Place {
         let log = format!("sqlite:{}", path.join("omniq-events.db").display());
         let events = if backend.has_events() { tasks.clone() } else { log };
         let urls = Urls { results: tasks.clone(), tasks: tasks.clone(), events: events.clone() };
+        // Where a call may take a second, the shortest lease would be over before a heartbeat is answered.
+        let lease = if backend == Backend::S3 { "5s" } else { "1s" };
         let (name, variables) = (String::new(), Vec::new());
         let place = Self { backend, name, folder: None, path, urls, variables };
         place
             .with("OMNIQ_DATA_DIR", ".")
             .with("OMNIQ_TASK_STORAGE_URL", tasks)
             .with("OMNIQ_EVENT_STORAGE_URL", events)
-            .with("OMNIQ_LEASE_TIME", "1s")
+            .with("OMNIQ_LEASE_TIME", lease)
             .with("OMNIQ_CACHE_DIR", cache)
     }
 
