@@ -3,14 +3,14 @@
 use omniq::Module;
 use serde_json::{Value, json};
 
-use super::push::Format;
+use super::push::{AnswerArgs, Format};
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::table::table;
 use crate::output::tasks::moment;
 use crate::output::value::Format as ErrorFormat;
 use crate::output::{console, report};
 use crate::queue::{self, Presence};
-use crate::settings::{SettingArgs, StoreArgs};
+use crate::settings::SettingArgs;
 
 /// Look at the modules that have been pushed, and forget some
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub struct ModuleArgs {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List all modules, the version pushed last first
-    List(ListArgs),
+    List(AnswerArgs),
     /// Show a module, with its functions and their types
     Show(NameArgs),
     /// Forget one version of a module; tasks of it that have not started wait until it is pushed again
@@ -31,33 +31,11 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
-    #[arg(
-        short = 'o',
-        long,
-        value_enum,
-        default_value = "text",
-        help = "How it is written to stdout"
-    )]
-    format: Format,
-    #[command(flatten)]
-    store: StoreArgs,
-}
-
-#[derive(Debug, clap::Args)]
 struct NameArgs {
     /// A name, or `NAME@VERSION`; without a version the one pushed last
     module: String,
-    #[arg(
-        short = 'o',
-        long,
-        value_enum,
-        default_value = "text",
-        help = "How it is written to stdout"
-    )]
-    format: Format,
     #[command(flatten)]
-    store: StoreArgs,
+    answer: AnswerArgs,
 }
 
 impl ModuleArgs {
@@ -65,7 +43,7 @@ impl ModuleArgs {
     pub fn format(&self) -> ErrorFormat {
         match &self.command {
             Command::List(args) => args.format.of_errors(),
-            Command::Show(args) | Command::Rm(args) => args.format.of_errors(),
+            Command::Show(args) | Command::Rm(args) => args.answer.format.of_errors(),
         }
     }
 }
@@ -78,7 +56,7 @@ pub fn run(args: &ModuleArgs, settings: &SettingArgs) -> super::Result {
     }
 }
 
-fn list(args: &ListArgs, settings: &SettingArgs) -> super::Result {
+fn list(args: &AnswerArgs, settings: &SettingArgs) -> super::Result {
     let modules = queue::with(settings, &args.store, Presence::Required, async |queue| {
         Ok(queue.modules().await?)
     })?;
@@ -105,10 +83,10 @@ fn list(args: &ListArgs, settings: &SettingArgs) -> super::Result {
 }
 
 fn show(args: &NameArgs, settings: &SettingArgs) -> super::Result {
-    let module = queue::with(settings, &args.store, Presence::Required, async |queue| {
+    let module = queue::with(settings, &args.answer.store, Presence::Required, async |queue| {
         Ok(queue.module(&args.module).await?)
     })?;
-    let text = match args.format {
+    let text = match args.answer.format {
         Format::Text => text_of(&module),
         Format::Json => format!("{}\n", json_of(&module)),
     };
@@ -116,7 +94,7 @@ fn show(args: &NameArgs, settings: &SettingArgs) -> super::Result {
 }
 
 fn remove(args: &NameArgs, settings: &SettingArgs) -> super::Result {
-    let removed = queue::with(settings, &args.store, Presence::Required, async |queue| {
+    let removed = queue::with(settings, &args.answer.store, Presence::Required, async |queue| {
         Ok(queue.remove_module(&args.module).await?)
     })?;
     if !removed {
@@ -124,7 +102,7 @@ fn remove(args: &NameArgs, settings: &SettingArgs) -> super::Result {
         let problem = Problem::new(omniq_model::Kind::NotFound, text);
         return Err(problem.hint("`omniq module list` shows all there are"));
     }
-    let text = match args.format {
+    let text = match args.answer.format {
         Format::Text => format!("{} is forgotten\n", args.module),
         Format::Json => format!("{}\n", json!({ "removed": args.module })),
     };

@@ -44,6 +44,21 @@ pub enum Format {
     Json,
 }
 
+/// What every command has that tells something about stores.
+#[derive(Debug, clap::Args)]
+pub struct AnswerArgs {
+    #[arg(
+        short = 'o',
+        long,
+        value_enum,
+        default_value = "text",
+        help = "How it is written to stdout"
+    )]
+    pub format: Format,
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
 impl Format {
     /// How failures are written.
     pub fn of_errors(self) -> ErrorFormat {

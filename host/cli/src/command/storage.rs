@@ -7,9 +7,9 @@ pub mod look;
 mod migrate;
 mod stats;
 
-use super::push::Format;
+use super::push::AnswerArgs;
 use crate::output::value::Format as ErrorFormat;
-use crate::settings::{SettingArgs, StoreArgs};
+use crate::settings::SettingArgs;
 
 /// Look after the stores: what they promise, how full they are, and how a queue moves to others
 #[derive(Debug, clap::Args)]
@@ -21,27 +21,13 @@ pub struct StorageArgs {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Open every store, and say what it is, what it promises, and what of that is weaker than asked for
-    Check(OneArgs),
+    Check(AnswerArgs),
     /// Say how many tasks stand where, who works on them, how far back the history goes and how large it is
-    Stats(OneArgs),
+    Stats(AnswerArgs),
     /// Bring the stores to this version's layout
     Migrate(migrate::MigrateArgs),
     /// Copy a whole queue to other stores: modules, schedules, tasks of every state, results and events
     Copy(Box<copy::CopyArgs>),
-}
-
-#[derive(Debug, clap::Args)]
-struct OneArgs {
-    #[arg(
-        short = 'o',
-        long,
-        value_enum,
-        default_value = "text",
-        help = "How it is written to stdout"
-    )]
-    format: Format,
-    #[command(flatten)]
-    store: StoreArgs,
 }
 
 impl StorageArgs {
@@ -57,8 +43,8 @@ impl StorageArgs {
 
 pub fn run(args: &StorageArgs, settings: &SettingArgs) -> super::Result {
     match &args.command {
-        Command::Check(args) => check::run(args.format, &args.store, settings),
-        Command::Stats(args) => stats::run(args.format, &args.store, settings),
+        Command::Check(args) => check::run(args, settings),
+        Command::Stats(args) => stats::run(args, settings),
         Command::Migrate(args) => migrate::run(args, settings),
         Command::Copy(args) => copy::run(args, settings),
     }

@@ -6,12 +6,12 @@ use omniq_store::{Layout, Report};
 use serde_json::{Value, json};
 
 use super::look::{Answers, Place, Seen, level, look, places, rank};
-use crate::command::push::Format;
+use crate::command::push::{AnswerArgs, Format};
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::report;
 use crate::output::table::table;
 use crate::queue;
-use crate::settings::{Life, SettingArgs, StoreArgs};
+use crate::settings::{Life, SettingArgs};
 
 /// A place, what was found there, and what of it is weaker than asked for.
 struct Row {
@@ -22,8 +22,8 @@ struct Row {
     is_broken: bool,
 }
 
-pub fn run(format: Format, store: &StoreArgs, settings: &SettingArgs) -> crate::command::Result {
-    let config = settings.open(store, Life::Command)?.config;
+pub fn run(args: &AnswerArgs, settings: &SettingArgs) -> crate::command::Result {
+    let config = settings.open(&args.store, Life::Command)?.config;
     let rows = queue::block_on(async {
         let mut rows = Vec::new();
         for place in places(&config) {
@@ -32,7 +32,7 @@ pub fn run(format: Format, store: &StoreArgs, settings: &SettingArgs) -> crate::
         }
         Ok(rows)
     })?;
-    let text = match format {
+    let text = match args.format {
         Format::Text => text(&rows),
         Format::Json => {
             format!("{}\n", json!({ "stores": rows.iter().map(json_of).collect::<Vec<_>>() }))

@@ -9,13 +9,13 @@ use omniq_store::WorkerSeen;
 use omniq_store::copy::{Comparison, Copied, Copy, Phase, Progress, Side};
 use serde_json::{Value, json};
 
-use crate::command::push::Format;
+use crate::command::push::{AnswerArgs, Format};
 use crate::output::bar::Bar;
 use crate::output::console;
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::value::Format as ErrorFormat;
 use crate::queue::{self, Presence};
-use crate::settings::{Life, SettingArgs, StoreArgs};
+use crate::settings::{Life, SettingArgs};
 
 /// Copy a whole queue to other stores
 #[derive(Debug, clap::Args)]
@@ -45,16 +45,8 @@ pub struct CopyArgs {
     /// Only compare what is on both sides
     #[arg(long)]
     compare: bool,
-    #[arg(
-        short = 'o',
-        long,
-        value_enum,
-        default_value = "text",
-        help = "How it is written to stdout"
-    )]
-    format: Format,
     #[command(flatten)]
-    store: StoreArgs,
+    answer: AnswerArgs,
 }
 
 const NOTES: &str = "Stop all workers and producers first. Nothing is changed where the queue is. Running tasks are ready again
@@ -67,7 +59,7 @@ const NAMED: usize = 20;
 impl CopyArgs {
     /// How failures are written.
     pub fn format(&self) -> ErrorFormat {
-        self.format.of_errors()
+        self.answer.format.of_errors()
     }
 
     /// The settings of where it goes.
@@ -98,12 +90,12 @@ impl CopyArgs {
 }
 
 pub fn run(args: &CopyArgs, settings: &SettingArgs) -> crate::command::Result {
-    let source = settings.open(&args.store, Life::Command)?.config;
+    let source = settings.open(&args.answer.store, Life::Command)?.config;
     let target = args.target(&source)?;
     check_places(&source, &target)?;
     queue::check_presence(&source, Presence::Required)?;
     let (copied, comparison) = queue::block_on(copy(args, &source, &target))?;
-    let text = match args.format {
+    let text = match args.answer.format {
         Format::Text => text(copied.as_ref(), &comparison),
         Format::Json => format!("{}\n", json_of(copied.as_ref(), &comparison)),
     };

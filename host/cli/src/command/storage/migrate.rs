@@ -7,11 +7,11 @@ use serde_json::json;
 use super::check::layout_json;
 use super::look::places;
 use super::stats::admin;
-use crate::command::push::Format;
+use crate::command::push::{AnswerArgs, Format};
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::value::Format as ErrorFormat;
 use crate::queue;
-use crate::settings::{Life, SettingArgs, StoreArgs};
+use crate::settings::{Life, SettingArgs};
 
 /// Bring the stores to this version's layout
 #[derive(Debug, clap::Args)]
@@ -23,16 +23,8 @@ pub struct MigrateArgs {
     /// Finish although workers are alive
     #[arg(long, requires = "finish")]
     force: bool,
-    #[arg(
-        short = 'o',
-        long,
-        value_enum,
-        default_value = "text",
-        help = "How it is written to stdout"
-    )]
-    format: Format,
     #[command(flatten)]
-    store: StoreArgs,
+    answer: AnswerArgs,
 }
 
 const NOTES: &str = "Stores are brought to the newest layout that the version before can still work with whenever something
@@ -42,12 +34,12 @@ version, --finish closes the stores to older ones.";
 impl MigrateArgs {
     /// How failures are written.
     pub fn format(&self) -> ErrorFormat {
-        self.format.of_errors()
+        self.answer.format.of_errors()
     }
 }
 
 pub fn run(args: &MigrateArgs, settings: &SettingArgs) -> crate::command::Result {
-    let config = settings.open(&args.store, Life::Command)?.config;
+    let config = settings.open(&args.answer.store, Life::Command)?.config;
     let options = omniq::Stores::options(&config);
     let layout = queue::block_on(async {
         for place in places(&config) {
@@ -70,7 +62,7 @@ pub fn run(args: &MigrateArgs, settings: &SettingArgs) -> crate::command::Result
         store.close().await?;
         Ok(layout)
     })?;
-    let text = match (args.format, layout) {
+    let text = match (args.answer.format, layout) {
         (Format::Json, layout) => {
             format!("{}\n", json!({ "layout": layout.as_ref().map(layout_json) }))
         }

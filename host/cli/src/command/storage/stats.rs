@@ -5,16 +5,16 @@ use omniq_store::{Admin, Stats, TaskStore, open_tasks};
 use serde_json::{Map, Value, json};
 
 use super::look::places;
-use crate::command::push::Format;
+use crate::command::push::{AnswerArgs, Format};
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::table::table;
 use crate::output::tasks::{moment, now};
 use crate::output::{console::tame, report};
 use crate::queue::{self, Presence};
-use crate::settings::{Life, SettingArgs, StoreArgs};
+use crate::settings::{Life, SettingArgs};
 
-pub fn run(format: Format, store: &StoreArgs, settings: &SettingArgs) -> crate::command::Result {
-    let config = settings.open(store, Life::Command)?.config;
+pub fn run(args: &AnswerArgs, settings: &SettingArgs) -> crate::command::Result {
+    let config = settings.open(&args.store, Life::Command)?.config;
     queue::check_presence(&config, Presence::Required)?;
     let url = places(&config)[0].url.clone();
     let stats = queue::block_on(async {
@@ -23,7 +23,7 @@ pub fn run(format: Format, store: &StoreArgs, settings: &SettingArgs) -> crate::
         store.close().await?;
         Ok(stats)
     })?;
-    let text = match format {
+    let text = match args.format {
         Format::Text => format!("tasks in {url}\n{}", text(&stats, now())),
         Format::Json => format!("{}\n", json_of(&stats)),
     };
