@@ -112,35 +112,41 @@ impl Ends {
     pub async fn watch(&self, tasks: Arc<dyn TaskStore>) {
         let mut seen = tasks.changes(Interest::Ends);
         let mut pace = PACE.0;
+        let mut rested = Instant::now();
         loop {
             let now = tasks.changes(Interest::Ends);
             let asked = Instant::now();
-            let found = if now == seen {
-                self.look(&tasks, &self.fresh()).await
-            } else {
+            let is_for_all = now != seen && asked >= rested;
+            let found = if is_for_all {
                 seen = now;
                 self.look(&tasks, &self.all()).await
+            } else {
+                self.look(&tasks, &self.fresh()).await
             };
             match found {
-                Ok(found) => pace = if found { PACE.0 } else { (pace * 2).min(PACE.1) },
+                Ok(_) if !is_for_all => {}
+                Ok(found) => {
+                    pace = if found { PACE.0 } else { (pace * 2).min(PACE.1) };
+                    // Many who wait for slow tasks beside a busy queue must not keep the store busy with questions.
+                    rested = Instant::now() + pace.max(asked.elapsed() * 4);
+                }
                 Err(error) => {
                     tracing::warn!(error = %error, "could not look for ended tasks");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
             }
-            // Many who wait for slow tasks beside a busy queue must not keep the store busy with questions.
-            let rest = pace.max(asked.elapsed() * 4);
-            self.idle(&*tasks, seen, rest).await;
+            self.idle(&*tasks, seen, rested).await;
         }
     }
 
-    /// Until something was registered, or ended while somebody waits; the latter not before `rest` is over.
-    async fn idle(&self, tasks: &dyn TaskStore, seen: Changes, rest: Duration) {
+    /// Until something was registered, or ended while somebody waits; the latter not before `rested`.
+    async fn idle(&self, tasks: &dyn TaskStore, seen: Changes, rested: Instant) {
         if self.waiting().by_task.is_empty() {
             return self.0.registered.notified().await;
         }
         let ended = async {
-            tokio::join!(tokio::time::sleep(rest), tasks.changed(Interest::Ends, seen, PATIENCE));
+            let rest = tokio::time::sleep_until(rested.into());
+            tokio::join!(rest, tasks.changed(Interest::Ends, seen, PATIENCE));
         };
         tokio::select! {
             () = self.0.registered.notified() => {}
