@@ -23,7 +23,7 @@ pub trait Floor: fmt::Debug + Send {
 /// # Errors
 /// What the backend says when it is opened.
 #[cfg_attr(
-    not(any(feature = "redis", feature = "nats")),
+    not(any(feature = "postgres", feature = "redis", feature = "nats")),
     expect(unused_variables, reason = "floors in files need no options")
 )]
 pub async fn open_floor(url: &str, options: &Options) -> Result<Option<Box<dyn Floor>>> {
@@ -39,6 +39,11 @@ pub async fn open_floor(url: &str, options: &Options) -> Result<Option<Box<dyn F
             };
             std::fs::create_dir_all(path).map_err(failed)?;
             Ok(Some(Box::new(crate::object::Floor::open(&path.join("floor"))?)))
+        }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            let config = crate::postgres::Config::of_url(url, options)?;
+            Ok(Some(Box::new(crate::postgres::Floor::open(&config).await?)))
         }
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => {
@@ -62,7 +67,7 @@ fn path_of(url: &str) -> &std::path::Path {
 }
 
 /// Lends a backend's own floor to the trait.
-#[cfg(any(feature = "sqlite", feature = "redis", feature = "nats"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis", feature = "nats"))]
 macro_rules! floor {
     ($floor:ty) => {
         #[async_trait]
@@ -80,6 +85,8 @@ macro_rules! floor {
 
 #[cfg(feature = "sqlite")]
 floor!(crate::sqlite::Floor);
+#[cfg(feature = "postgres")]
+floor!(crate::postgres::Floor);
 #[cfg(feature = "redis")]
 floor!(crate::redis::Floor);
 #[cfg(feature = "nats")]
