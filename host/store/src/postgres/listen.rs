@@ -43,9 +43,9 @@ fn channel(schema: &str) -> String {
     format!("omniq:{schema}")
 }
 
-/// Tells other processes. What is lost is found by those who look.
+/// Tells other processes. What is lost is found by those who look, so that nobody waits for the disk.
 async fn tell(db: &Database, channel: &str, what: &'static str) {
-    const TELL: &str = "select pg_notify($1, $2)";
+    const TELL: &str = "select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
     let told = db.fetch(|schema| schema.query(TELL).bind(channel.to_owned()).bind(what)).await;
     if let Err(fault) = told {
         tracing::debug!(%fault, "other processes were not told of a change");
