@@ -126,7 +126,9 @@ impl Tx<'_> {
                   from holder where holder.id is not null)
             select h.id from holder h left join $S.session s on s.id = h.id
              where h.id is not null and (s.id is null or s.expires < $1)";
-        const LOST: &str = "select id from $S.lease where session = any($1) order by seq limit $2";
+        // Somebody may stand still with one of them locked: the others do not wait for that.
+        const LOST: &str = "
+            select id from $S.lease where session = any($1) order by seq limit $2 for update skip locked";
         let now = self.now.as_millis();
         let rows = self.query(DEAD).bind(now).fetch_all(&mut *self.conn).await?;
         let dead: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
