@@ -1,9 +1,9 @@
-//! A worker stands still in the midst of a transaction, with rows locked on a PostgreSQL server that others need: the server
-//! ends that transaction when a call would have been given up, and others go on.
+//! A worker stands still in the midst of a transaction, with rows locked on a PostgreSQL server that others need: tasks of other
+//! dead workers do not wait for it, and the server ends that transaction when a call would have been given up.
 
 use std::time::{Duration, Instant};
 
-use omniq_model::EventKind;
+use omniq_model::{EventKind, State};
 use omniq_services::{Kind, Server};
 use rustix::process::Signal;
 
@@ -14,13 +14,21 @@ use crate::support::process::{PATIENCE, Process, until};
 use crate::support::sql::Client;
 use crate::support::story::{self, Batch};
 
-/// A call is given up after ten seconds; the rest is for leases, sweeps and a busy machine.
-const RECOVERY: Duration = Duration::from_secs(40);
+/// When calls are given up here, and what is added for leases, sweeps and a busy machine.
+const TIMEOUT: &str = "timeout=20";
+const RECOVERY: Duration = Duration::from_secs(20 + 30);
+/// The process of the server that has locked rows of leases in a transaction and waits for its client to say more; `$1`: that
+/// one, or 0: any. The answer is 0 if there is none.
+const LOCKED: &str = "
+    select coalesce(min(a.pid), 0) from pg_stat_activity a join pg_locks l using (pid)
+     where a.state = 'idle in transaction' and $1 in (0, a.pid) and l.relation::regclass::text like '%.lease'
+       and l.mode in ('RowShareLock', 'RowExclusiveLock')";
 
 #[test]
 fn a_worker_stands_still_in_the_midst_of_a_transaction() {
     let server = Server::start(Kind::Postgres, &[]);
     let place = Place::on_server(Backend::Postgres, &server)
+        .asking(TIMEOUT)
         .with("OMNIQ_RETRY_DELAY", "10ms")
         .with("OMNIQ_RETRY_MAX_DELAY", "10ms");
     place.says(&format!("push {STEPS}"));
@@ -29,16 +37,30 @@ fn a_worker_stands_still_in_the_midst_of_a_transaction() {
     // Whatever fails and is tried again takes a transaction of several statements.
     let mut batches = Vec::new();
     let mut watcher = Client::of(&server);
-    let caught = (0..40).any(|number| {
+    let holder = (0..40).find_map(|number| {
         let batch = Batch::new(&format!("batch-{number}"), "refuse", vec!["[]"; 50]);
         batches.push(batch.option("--retries=20"));
         batches[number].enqueue(&place);
-        is_caught(&zombie, &mut watcher)
+        catch(&zombie, &mut watcher)
     });
-    assert!(caught, "it was never caught in the midst of a transaction");
+    let holder = holder.expect("it is caught in the midst of a transaction, sooner or later");
 
     let stopped = Instant::now();
+    let slow = Batch::new("slow", "rest", ["[4000]"; 4]);
+    slow.enqueue(&place);
+    let mut dead = place.start("dead worker", ["worker"]);
+    for id in slow.ids() {
+        judge.until(id, PATIENCE, |info| info.head.state == State::Running);
+    }
+    dead.kill();
     let mut heir = place.start("heir", ["worker"]);
+    for id in slow.ids() {
+        judge.until(id, PATIENCE, |info| info.head.fence == 2);
+    }
+    println!("another worker's tasks ran again {:?} after that", stopped.elapsed());
+    let holds = watcher.number(LOCKED, holder) == holder;
+    assert!(holds, "tasks of another worker waited for it\n{}", heir.said());
+    batches.push(slow);
     judge.drained(PATIENCE * 2);
     let took = stopped.elapsed();
     println!("all had ended {took:?} after a worker stopped in the midst of a transaction");
@@ -56,24 +78,21 @@ fn a_worker_stands_still_in_the_midst_of_a_transaction() {
     story::check(&judge, &batches);
 }
 
-/// Stops a process again and again, until it stands in a transaction that has locked rows of leases.
-fn is_caught(process: &Process, watcher: &mut Client) -> bool {
-    const LOCKED: &str = "
-        select count(*) from pg_stat_activity a join pg_locks l using (pid)
-         where a.state = 'idle in transaction' and l.relation::regclass::text like '%.lease'
-           and l.mode in ('RowShareLock', 'RowExclusiveLock')";
+/// Stops a process again and again, until it stands in a transaction that has locked rows of leases; gives the server's side of
+/// it.
+fn catch(process: &Process, watcher: &mut Client) -> Option<i32> {
     for _ in 0..200 {
         process.signal(Signal::STOP);
         // A statement that is under way ends whatever becomes of its client.
-        let stands = (0..3).all(|_| {
+        let looks = [0; 3].map(|any| {
             std::thread::sleep(Duration::from_millis(3));
-            watcher.number(LOCKED) > 0
+            watcher.number(LOCKED, any)
         });
-        if stands {
-            return true;
+        if looks[0] != 0 && looks == [looks[0]; 3] {
+            return Some(looks[0]);
         }
         process.signal(Signal::CONT);
         std::thread::sleep(Duration::from_millis(2));
     }
-    false
+    None
 }

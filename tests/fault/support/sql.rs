@@ -31,10 +31,10 @@ impl Client {
         runtime.block_on(sqlx::raw_sql(statements).execute(connection)).map(drop)
     }
 
-    /// The number that a statement answers.
-    pub fn number(&mut self, statement: &'static str) -> i64 {
+    /// The number that a statement answers, given another one.
+    pub fn number(&mut self, statement: &'static str, given: i32) -> i32 {
         let Self { runtime, connection } = self;
-        let query = sqlx::query_scalar(statement);
+        let query = sqlx::query_scalar(statement).bind(given);
         runtime.block_on(query.fetch_one(connection)).expect("the server runs")
     }
 
