@@ -223,6 +223,11 @@ fn ten_workers_two_schedulers_and_two_reapers_share_redis() {
 }
 
 #[test]
+fn ten_workers_two_schedulers_and_two_reapers_share_nats() {
+    crowd(Backend::Nats);
+}
+
+#[test]
 #[ignore = "it is what the processes of the others do"]
 fn process() {
     crew::serve();

@@ -64,6 +64,11 @@ impl<'a> Trouble<'a> {
                 let up = rolls.happens(500);
                 let (up, down) = if up { (bytes, None) } else { (None, bytes) };
                 self.proxy.set(Mode::CutAfter { up, down });
+                if self.server.kind() == Kind::S3 {
+                    // It ends, as the others do: what is larger than that would never get through.
+                    sleep(lasting / 2);
+                    self.proxy.set(Mode::Pass);
+                }
                 "connections cut in the midst"
             }
             6 => {
