@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use omniq_model::{Lane, Name, Schedule, SessionId, Task, TaskId, Timestamp, Token};
-use tokio::sync::watch;
 
 use super::lock;
 use crate::core::Core;
+use crate::watch::Watch;
 use crate::{
     Admin, Beat, Caps, Changes, Clock, CopyPage, Counts, Due, Durability, End, Enqueued, Filter,
     Finished, Fire, Fired, Held, Imported, Info, Interest, Layout, Lease, Moved, Outcome, Page,
@@ -23,8 +23,7 @@ pub struct MemoryTasks(Arc<Inner>);
 struct Inner {
     core: Mutex<Timed>,
     clock: Arc<dyn Clock>,
-    work: watch::Sender<u64>,
-    ends: watch::Sender<u64>,
+    watch: Watch,
 }
 
 #[derive(Debug)]
@@ -37,9 +36,8 @@ struct Timed {
 impl MemoryTasks {
     /// An empty store whose time is that of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let (work, ends) = (watch::Sender::default(), watch::Sender::default());
         let core = Mutex::new(Timed { core: Core::new(), leapt: clock.leapt() });
-        Self(Arc::new(Inner { core, clock, work, ends }))
+        Self(Arc::new(Inner { core, clock, watch: Watch::default() }))
     }
 
     /// Looks at the state machine, at the present instant.
@@ -62,19 +60,13 @@ impl MemoryTasks {
         let answer = change(core, now);
         let changed = core.take_changed();
         drop(timed);
-        for (changed, counter) in [(changed.work, &self.0.work), (changed.ends, &self.0.ends)] {
+        for (changed, interest) in [(changed.work, Interest::Work), (changed.ends, Interest::Ends)]
+        {
             if changed {
-                counter.send_modify(|count| *count += 1);
+                self.0.watch.bump(interest);
             }
         }
         Ok(answer)
-    }
-
-    fn counter(&self, interest: Interest) -> &watch::Sender<u64> {
-        match interest {
-            Interest::Work => &self.0.work,
-            Interest::Ends => &self.0.ends,
-        }
     }
 }
 
@@ -208,17 +200,11 @@ impl TaskStore for MemoryTasks {
     }
 
     fn changes(&self, interest: Interest) -> Changes {
-        Changes(*self.counter(interest).borrow())
+        self.0.watch.now(interest)
     }
 
     async fn changed(&self, interest: Interest, seen: Changes, timeout: Duration) -> Changes {
-        let mut counter = self.counter(interest).subscribe();
-        let later = counter.wait_for(|count| *count > seen.0);
-        // In both other cases, time over and store gone, what has changed by now is the answer.
-        match tokio::time::timeout(timeout, later).await {
-            Ok(Ok(count)) => Changes(*count),
-            _ => self.changes(interest),
-        }
+        self.0.watch.changed(interest, seen, timeout).await
     }
 
     /// Does nothing: the tasks live as long as somebody holds the store.

@@ -20,8 +20,8 @@ use super::entry::{Answer, Entry, Sender};
 use super::fault::{Fault, NAME, Result};
 use super::state::State;
 use super::values::Values;
-use super::watch::Watch;
 use super::{follow, send};
+use crate::watch::Watch;
 use crate::{Clock as _, Error, SystemClock};
 
 /// Commands that wait at most; more callers wait to be let in.

@@ -23,7 +23,6 @@ mod send;
 mod state;
 mod tasks;
 mod values;
-mod watch;
 
 pub use config::{Config, Login};
 pub use floor::Floor;

@@ -219,7 +219,7 @@ impl Database {
             place: config.place(),
             pool: pool(&config, &breaks),
             names: Names::default(),
-            watch: Arc::new(Watch::new()),
+            watch: Arc::new(Watch::default()),
             cursors: Cursors::default(),
             trouble: Trouble::default(),
             owned: Mutex::new(None),

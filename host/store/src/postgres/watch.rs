@@ -4,12 +4,13 @@
 //! transaction that enqueues: those would commit one after the other. Who listens has one connection for that. Whatever is
 //! lost on the way is found by looking now and then.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use crate::{Changes, Interest};
+use crate::Interest;
 
 /// What is lost on the way is found after this long.
 const NET: Duration = Duration::from_secs(2);
@@ -18,51 +19,26 @@ const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(1);
 
 /// Counts of changes, and who waits for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Watch {
-    work: watch::Sender<u64>,
-    ends: watch::Sender<u64>,
-    waiting: AtomicUsize,
+    counts: crate::watch::Watch,
     /// Whether others' changes are heard at once.
     listens: AtomicBool,
     /// What others are still to be told.
     untold: [AtomicBool; 2],
     /// Wakes who tells them.
     pub tell: Notify,
-    /// Wakes who looks.
-    pub begun: Notify,
+}
+
+impl Deref for Watch {
+    type Target = crate::watch::Watch;
+
+    fn deref(&self) -> &Self::Target {
+        &self.counts
+    }
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
-        Self {
-            work: watch::Sender::new(0),
-            ends: watch::Sender::new(0),
-            waiting: AtomicUsize::new(0),
-            listens: AtomicBool::new(false),
-            untold: [AtomicBool::new(false), AtomicBool::new(false)],
-            tell: Notify::new(),
-            begun: Notify::new(),
-        }
-    }
-
-    fn sender(&self, interest: Interest) -> &watch::Sender<u64> {
-        match interest {
-            Interest::Work => &self.work,
-            Interest::Ends => &self.ends,
-        }
-    }
-
-    /// Something changed, here or elsewhere.
-    pub(super) fn bump(&self, interest: Interest) {
-        self.sender(interest).send_modify(|count| *count += 1);
-    }
-
-    pub(super) fn bump_all(&self) {
-        self.bump(Interest::Work);
-        self.bump(Interest::Ends);
-    }
-
     /// This process has committed something: others are told as well.
     pub(super) fn committed(&self, work: bool, ends: bool) {
         for (changed, interest, untold) in
@@ -104,29 +80,6 @@ impl Watch {
         self.begun.notify_one();
     }
 
-    pub(super) fn now(&self, interest: Interest) -> Changes {
-        Changes(*self.sender(interest).borrow())
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-
-    /// Waits until the count is above `seen`, or the time is over.
-    pub(super) async fn changed(
-        &self,
-        interest: Interest,
-        seen: Changes,
-        timeout: Duration,
-    ) -> Changes {
-        let mut receiver = self.sender(interest).subscribe();
-        let _waiting = Waiting::begin(self);
-        // Its sender lives as long as we do, so that the wait ends by a change or by the clock.
-        let _ = tokio::time::timeout(timeout, receiver.wait_for(|count| *count > seen.0)).await;
-        let count = *receiver.borrow();
-        Changes(count)
-    }
-
     /// Wakes those who wait now and then, so that they look for what nobody told them. Never ends.
     pub(super) async fn look(&self) {
         let mut pause = SOON;
@@ -154,31 +107,14 @@ impl Watch {
     }
 }
 
-/// One who waits; stops when dropped.
-struct Waiting<'a>(&'a Watch);
-
-impl<'a> Waiting<'a> {
-    fn begin(watch: &'a Watch) -> Self {
-        if watch.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
-            watch.begun.notify_one();
-        }
-        Self(watch)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Changes;
 
     #[test]
     fn what_was_committed_is_told_once() {
-        let watch = Watch::new();
+        let watch = Watch::default();
         assert_eq!(watch.take_untold(), None);
         watch.committed(true, false);
         watch.committed(true, false);

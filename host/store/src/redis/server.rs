@@ -221,7 +221,7 @@ impl Server {
         let checked = opening.await.map_err(|_| Error::Closed(NAME))??;
         let store = Arc::new(Store {
             keys: script::task_keys(&config.name),
-            watch: Arc::new(Watch::new()),
+            watch: Arc::new(Watch::default()),
             origin: link::random(),
             link,
             config,

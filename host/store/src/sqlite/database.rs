@@ -15,8 +15,8 @@ use super::config::Config;
 use super::fault::Fault;
 use super::migrate::Layout;
 use super::space::Identity;
-use super::watch::Watch;
 use super::writer;
+use crate::watch::Watch;
 use crate::{Durability, Error, Result};
 
 /// A store's hold on an open file, which is closed when the last one lets go.
@@ -143,7 +143,7 @@ pub(super) struct Database {
 
 impl Database {
     async fn open(config: Config, layout: Layout) -> Result<Arc<Self>> {
-        let watch = Arc::new(Watch::new());
+        let watch = Arc::new(Watch::default());
         let (asks, closed) = writer::start(config.clone(), layout, Arc::clone(&watch)).await?;
         Ok(Arc::new(Self {
             identity: Identity::of(&config.path),

@@ -41,7 +41,6 @@ mod stir;
 mod tasks;
 mod time;
 mod tx;
-mod watch;
 mod writer;
 
 pub use config::Config;

@@ -23,7 +23,7 @@ use super::session;
 use super::space::{self, Identity};
 use super::stir::Stir;
 use super::tx::{self, Tx};
-use super::watch::Watch;
+use crate::watch::Watch;
 use crate::{Error, Interest, failpoint};
 
 /// Commands that wait at most; more callers wait to be let in.

@@ -1,4 +1,6 @@
 //! What has changed: counted for those who wait, at the price of one look for all of them.
+//!
+//! How a backend learns of changes that other processes make is its own; it counts them here.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,25 +10,16 @@ use tokio::sync::{Notify, watch};
 use crate::{Changes, Interest};
 
 /// Counts of changes, and who waits for them.
-#[derive(Debug)]
-pub(super) struct Watch {
+#[derive(Debug, Default)]
+pub struct Watch {
     work: watch::Sender<u64>,
     ends: watch::Sender<u64>,
     waiting: AtomicUsize,
-    /// Tells the writer that somebody has begun to wait.
+    /// Wakes whoever looks for the changes of others: somebody has begun to wait.
     pub begun: Notify,
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
-        Self {
-            work: watch::Sender::new(0),
-            ends: watch::Sender::new(0),
-            waiting: AtomicUsize::new(0),
-            begun: Notify::new(),
-        }
-    }
-
     fn sender(&self, interest: Interest) -> &watch::Sender<u64> {
         match interest {
             Interest::Work => &self.work,
@@ -34,25 +27,29 @@ impl Watch {
         }
     }
 
-    pub(super) fn bump(&self, interest: Interest) {
+    /// Something changed, here or elsewhere.
+    pub fn bump(&self, interest: Interest) {
         self.sender(interest).send_modify(|count| *count += 1);
     }
 
-    pub(super) fn now(&self, interest: Interest) -> Changes {
+    /// The same for both kinds of change.
+    pub fn bump_all(&self) {
+        self.bump(Interest::Work);
+        self.bump(Interest::Ends);
+    }
+
+    /// How much has changed so far.
+    pub fn now(&self, interest: Interest) -> Changes {
         Changes(*self.sender(interest).borrow())
     }
 
-    pub(super) fn is_awaited(&self) -> bool {
+    /// Whether anybody waits.
+    pub fn is_awaited(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until the count is above `seen`, or the time is over.
-    pub(super) async fn changed(
-        &self,
-        interest: Interest,
-        seen: Changes,
-        timeout: Duration,
-    ) -> Changes {
+    pub async fn changed(&self, interest: Interest, seen: Changes, timeout: Duration) -> Changes {
         let mut receiver = self.sender(interest).subscribe();
         let _waiting = Waiting::begin(self);
         // Its sender lives as long as we do, so that the wait ends by a change or by the clock.
