@@ -20,7 +20,7 @@ use super::segment::{BucketJournal, take_over};
 use super::{inbox, meta};
 use crate::log::wire::{In, Out, Read};
 use crate::log::{Engine, Gate, Limits, Query, Signals};
-use crate::{Error, ErrorKind, Interest, Result};
+use crate::{Clock, Error, ErrorKind, Interest, Result};
 
 /// Requests to the owner that wait at most; more callers wait to be let in.
 const QUEUE: usize = 1024;
@@ -115,7 +115,7 @@ async fn turn(keeper: &mut Keeper, objects: &Objects, known: &mut u64) -> Result
 /// Is the owner until the store is closed, or another process has taken over; nothing if another was faster.
 async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
     let owner = random()?;
-    let pulse = Arc::new(Pulse::new(keeper.config.lease));
+    let pulse = Arc::new(Pulse::new(keeper.config.lease, Arc::clone(&keeper.config.clock)));
     if !objects.create(&epoch_name(epoch), owner.to_vec().into(), ACTION).await? {
         return Ok(());
     }
@@ -180,7 +180,9 @@ async fn leave(objects: &Objects, epoch: u64) {
 #[derive(Debug)]
 struct Pulse {
     begun: Instant,
-    /// Milliseconds from `begun` to when the last sign of life that arrived was sent.
+    /// What tells of time in which this machine slept, and others may have taken over.
+    clock: Arc<dyn Clock>,
+    /// The [`age`](Self::age) in milliseconds at which the last sign of life that arrived was sent.
     alive: AtomicU64,
     lease: Duration,
     /// Signs of life so far.
@@ -188,8 +190,17 @@ struct Pulse {
 }
 
 impl Pulse {
-    fn new(lease: Duration) -> Self {
-        Self { begun: Instant::now(), alive: AtomicU64::new(0), lease, count: AtomicU64::new(0) }
+    fn new(lease: Duration, clock: Arc<dyn Clock>) -> Self {
+        let begun = Instant::now();
+        let pulse = Self { begun, clock, alive: 0.into(), lease, count: 0.into() };
+        pulse.alive.store(pulse.age(), Ordering::Release);
+        pulse
+    }
+
+    /// How long it has been there, in milliseconds. Only grows.
+    fn age(&self) -> u64 {
+        let age = self.begun.elapsed() + self.clock.leapt();
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Some signs of life in each lease, for ever.
@@ -202,12 +213,12 @@ impl Pulse {
 
     /// Long before another process may take over, its clock may run a little faster than ours.
     fn is_fresh(&self) -> bool {
-        let alive = Duration::from_millis(self.alive.load(Ordering::Acquire));
-        self.begun.elapsed().saturating_sub(alive) < self.lease.mul_f64(0.6)
+        let alive = self.alive.load(Ordering::Acquire);
+        Duration::from_millis(self.age().saturating_sub(alive)) < self.lease.mul_f64(0.6)
     }
 
     async fn beat(&self, objects: &Objects, epoch: u64, signals: &Signals) {
-        let sent = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let sent = self.age();
         let beat = Beat {
             count: self.count.fetch_add(1, Ordering::Relaxed) + 1,
             work: signals.changes(Interest::Work).0,
@@ -351,5 +362,28 @@ fn tell(signals: &Signals, before: Option<Beat>, now: Option<Beat>) {
     }
     if before.ends != now.ends {
         signals.bump(Interest::Ends);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ManualClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_whose_machine_slept_says_nothing_before_it_has_given_a_sign_of_life() {
+        let clock = ManualClock::new(omniq_model::Timestamp::from_millis(0));
+        clock.leap(Duration::from_secs(3600)); // before it was there
+        let lease = Duration::from_secs(15);
+        let pulse = Pulse::new(lease, Arc::new(clock.clone()));
+        assert!(pulse.is_fresh());
+        tokio::time::advance(lease / 2).await;
+        assert!(pulse.is_fresh());
+        clock.leap(Duration::from_secs(60));
+        assert!(!pulse.is_fresh());
+        pulse.alive.store(pulse.age(), Ordering::Release);
+        assert!(pulse.is_fresh());
+        tokio::time::advance(lease).await;
+        assert!(!pulse.is_fresh());
     }
 }
