@@ -85,7 +85,8 @@ async fn main() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(10_000);
-    let mut floor = Floor::open(&Config::new(&url).expect("the URL is right")).await.expect("the floor opens");
+    let mut floor =
+        Floor::open(&Config::new(&url).expect("the URL is right")).await.expect("the floor opens");
     let inserted = floor.insert(60_000, 1000).await.expect("it inserts");
     let (drained, took) = floor.drain(500).await.expect("it drains");
     println!(

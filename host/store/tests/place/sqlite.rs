@@ -61,13 +61,11 @@ impl Place for SqlitePlace {
     async fn damage(&self, task: TaskId) {
         let url = format!("sqlite:{}", self.folder.path().join("omniq.db").display());
         let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the file opens");
-        let done = sqlx::query(
-            "update omniq_body set bytes = x'ff00' where id = ?",
-        )
-        .bind(task.as_bytes().as_slice())
-        .execute(&mut connection)
-        .await
-        .expect("the body is there");
+        let done = sqlx::query("update omniq_body set bytes = x'ff00' where id = ?")
+            .bind(task.as_bytes().as_slice())
+            .execute(&mut connection)
+            .await
+            .expect("the body is there");
         assert_eq!(done.rows_affected(), 1);
         connection.close().await.expect("the file closes");
     }
