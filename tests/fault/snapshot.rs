@@ -42,7 +42,7 @@ fn a_client_holds_a_snapshot() {
     while held.elapsed() < span() {
         if in_state(State::Ready) < BACKLOG {
             let number = batches.len() as u64;
-            let batch = Batch::twice(&format!("batch-{number}"), number * 1000, 500);
+            let batch = Batch::twice(&format!("batch-{number}"), number * 1000, 200);
             batch.enqueue(&place);
             batches.push(batch);
         } else {
