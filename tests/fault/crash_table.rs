@@ -462,7 +462,6 @@ mod s3 {
 
     rows! {
         claim_answer_lost: worker at "store.claim.after";
-        end_not_committed: worker at "store.finish.before";
         end_answer_lost: worker at "store.finish.after";
         taken_over: heir at "store.reclaim.after";
         enqueue_answer_lost: producer at "store.enqueue.after";

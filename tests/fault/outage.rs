@@ -215,11 +215,6 @@ mod nats {
     fn the_disk_of_a_server_is_full() {
         full_disk(Backend::Nats, 48);
     }
-
-    #[test]
-    fn ten_workers_share_a_store() {
-        crowd(Backend::Nats);
-    }
 }
 
 /// A bucket whose server is killed and stopped.

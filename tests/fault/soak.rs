@@ -17,6 +17,6 @@ fn workers_and_producers_are_killed_at_random() {
 #[test]
 fn owners_of_a_folder_are_killed_at_random() {
     let place = soak::unwell(Place::on(Backend::File));
-    let size = Size { rhythm: Duration::from_millis(400), ..Size::FULL };
-    soak::run(&place, size, soak::span(15), None);
+    let size = Size { rhythm: Duration::from_millis(400), lines: 100, ..Size::FULL };
+    soak::run(&place, size, soak::span(10), None);
 }
