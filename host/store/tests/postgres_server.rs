@@ -276,11 +276,61 @@ async fn a_call_from_sql_makes_a_task_as_any_other() {
     store.close().await.unwrap();
 }
 
-/// A pooler gives each transaction any connection of its own, and resets it in between: nothing that was said to a session or
-/// prepared in it is there the next time.
+/// PgBouncer in front of the server, in transaction mode: each transaction gets any connection, and each is reset in between.
+struct Bouncer {
+    child: std::process::Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Bouncer {
+    fn start() -> Self {
+        let server = omniq_services::postgres().address();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "[databases]\nomniq = host={} port={} dbname=omniq user=omniq\n\
+             [pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = 2\nserver_reset_query_always = 1\n",
+            server.ip(),
+            server.port(),
+            free.ip(),
+            free.port()
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        std::fs::write(&file, settings).unwrap();
+        let readable =
+            <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), readable).unwrap();
+        // It does not run as root, where that is who tests.
+        let mut command = std::process::Command::new("sh");
+        command.args([
+            "-c",
+            r#"PATH=$PATH:/usr/sbin; [ "$(id -u)" = 0 ] && as="setpriv --reuid nobody --clear-groups"; exec $as pgbouncer --quiet "$0""#,
+        ]);
+        let child = command.arg(&file).spawn().unwrap();
+        let url = omniq_services::postgres().url().replace(&server.to_string(), &free.to_string());
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(free).is_err() {
+            assert!(std::time::Instant::now() < deadline, "PgBouncer does not answer at {free}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, url, _folder: folder }
+    }
+}
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Nothing that was said to a session or prepared in it is there the next time, and nothing is asked that a pooler refuses.
 #[tokio::test]
 async fn nothing_is_left_in_a_session_behind_a_pooler() {
-    let url = with(url(), "schema=pooled&pgbouncer=true&pool=2");
+    let bouncer = Bouncer::start();
+    let url = with(&bouncer.url, "schema=pooled&pgbouncer=true&pool=4");
     let store = PostgresTasks::open(Config::new(&url).unwrap()).await.unwrap();
     let worker = session(&store, 1).await;
     let mut conn = connect().await;

@@ -95,8 +95,11 @@ async fn finish_migration(db: &Database) -> Result<Layout> {
          where key in ('min_reader', 'min_writer')";
     let mut conn = db.acquire().await?;
     db.bounded(&mut conn, async |conn| {
-        db.schema.query(FINISH).execute(&mut *conn).await?;
-        layout(conn, &db.schema).await
+        db.apart(conn, async |conn| {
+            db.schema.query(FINISH).execute(&mut *conn).await?;
+            layout(conn, &db.schema).await
+        })
+        .await
     })
     .await
 }

@@ -184,7 +184,10 @@ async fn enqueue_plain(db: &Database, tasks: &[New]) -> Result<Vec<Enqueued>> {
         Some(numbers) => numbers,
         None => {
             let mut conn = db.acquire().await?;
-            db.bounded(&mut conn, async |conn| db.names.make(conn, &db.schema, all()).await).await?
+            let made = db.bounded(&mut conn, async |conn| {
+                db.apart(conn, async |conn| db.names.make(conn, &db.schema, all()).await).await
+            });
+            db.names.learn_made(made.await?)
         }
     };
     let mut rows = Rows::default();
@@ -209,7 +212,10 @@ async fn enqueue_plain(db: &Database, tasks: &[New]) -> Result<Vec<Enqueued>> {
     }
     let tasks: Vec<&New> = tasks.iter().collect();
     let mut conn = db.acquire().await?;
-    db.bounded(&mut conn, async |conn| answers_of(conn, &db.schema, &tasks, &put).await).await
+    db.bounded(&mut conn, async |conn| {
+        db.apart(conn, async |conn| answers_of(conn, &db.schema, &tasks, &put).await).await
+    })
+    .await
 }
 
 impl Item for RawEnd {

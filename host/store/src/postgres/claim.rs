@@ -166,8 +166,10 @@ async fn places(db: &Database, wants: &[Want]) -> Result<Vec<Place>> {
             .collect();
         let mut conn = db.acquire().await?;
         let missing: Vec<&Lane> = missing.iter().collect();
-        db.bounded(&mut conn, async |conn| db.names.find_lanes(conn, &db.schema, &missing).await)
-            .await?;
+        db.bounded(&mut conn, async |conn| {
+            db.apart(conn, async |conn| db.names.find_lanes(conn, &db.schema, &missing).await).await
+        })
+        .await?;
         known = db.names.known_lanes(lanes());
     }
     let places = wants.iter().zip(known).filter_map(|(want, lane)| Some(Place::new(lane?, want)));

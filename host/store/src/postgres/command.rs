@@ -10,7 +10,7 @@ use super::database::Database;
 use super::enqueue::New;
 use super::fault::{Fault, Result};
 use super::finish::RawEnd;
-use super::names::Numbers;
+use super::names::{Made, Numbers};
 use super::schedule::RawFire;
 use super::tx::Tx;
 use crate::{Enqueued, Finished, Fired, Imported, Moved, Outcome, Pushed, Select, Session};
@@ -136,6 +136,14 @@ impl Command {
 
     /// The numbers of all that new tasks have: made before the transaction begins, so that they outlive it.
     pub(super) async fn numbers(&self, db: &Database, conn: &mut PgConnection) -> Result<Numbers> {
+        if !self.has_names() {
+            return Ok(Numbers::default());
+        }
+        let made = db.apart(conn, async |conn| self.make_numbers(db, conn).await).await?;
+        Ok(db.names.learn_made(made))
+    }
+
+    async fn make_numbers(&self, db: &Database, conn: &mut PgConnection) -> Result<Made> {
         match self {
             Self::Enqueue(tasks) => {
                 let tasks = tasks.iter().map(|new| &new.task);
@@ -149,8 +157,13 @@ impl Command {
                 let tasks = landings.iter().filter_map(Landing::task);
                 db.names.make(conn, &db.schema, tasks).await
             }
-            _ => Ok(Numbers::default()),
+            _ => Ok(Made::default()),
         }
+    }
+
+    /// Whether it may need numbers that are not there yet.
+    fn has_names(&self) -> bool {
+        matches!(self, Self::Enqueue(_) | Self::Fire(_) | Self::Import(_))
     }
 }
 

@@ -409,6 +409,21 @@ impl Database {
         Ok(Timestamp::from_millis(now.map_or_else(|| row.try_get(0), Ok)?))
     }
 
+    /// Works outside of any transaction, where it may: through a pooler each statement is sent in two steps that would reach
+    /// different servers without one.
+    pub(super) async fn apart<T>(
+        &self,
+        conn: &mut PgConnection,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
+        if !self.config.pooled {
+            return work(conn).await;
+        }
+        self.begin(conn, Use::Keyed).await?;
+        let done = work(&mut *conn).await;
+        self.end(conn, done).await
+    }
+
     /// Commits if all went well, otherwise undoes everything.
     async fn end<T>(&self, conn: &mut PgConnection, done: Result<T>) -> Result<T> {
         match done {
@@ -467,7 +482,8 @@ pub(super) fn sync(durability: Durability) -> &'static str {
 pub(super) fn connect_options(config: &Config) -> PgConnectOptions {
     let options = config.connect.clone();
     if config.pooled {
-        return options.statement_cache_capacity(0); // and nothing is said to a session
+        // Nothing is said to a session, and no more at its start than a pooler knows.
+        return options.statement_cache_capacity(0).extra_float_digits(None);
     }
     let millis = config.patience.as_millis().to_string();
     options.statement_cache_capacity(300).options([

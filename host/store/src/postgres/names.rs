@@ -125,24 +125,36 @@ impl Names {
         (lanes.is_empty() && codes.is_empty()).then_some(numbers)
     }
 
-    /// The numbers of all that these tasks have; they are made where there are none.
+    /// The numbers of all that these tasks have; they are made where there are none. To be [learned](Self::learn_made) once
+    /// they are committed.
     pub(super) async fn make<'a>(
         &self,
         conn: &mut PgConnection,
         schema: &Schema,
-        tasks: impl Iterator<Item = &'a Task> + Clone,
-    ) -> Result<Numbers> {
-        let (mut numbers, lanes, codes) = self.missing(tasks);
-        for (lane, numbered) in make_lanes(conn, schema, lanes).await? {
+        tasks: impl Iterator<Item = &'a Task>,
+    ) -> Result<Made> {
+        let (numbers, lanes, missing) = self.missing(tasks);
+        let lanes = make_lanes(conn, schema, lanes).await?;
+        let mut codes = Vec::with_capacity(missing.len());
+        for code in missing {
+            let number = make_code(conn, schema, &code).await?;
+            codes.push((code, number));
+        }
+        Ok(Made { numbers, lanes, codes })
+    }
+
+    /// Takes over what was made, and is committed by now.
+    pub(super) fn learn_made(&self, made: Made) -> Numbers {
+        let Made { mut numbers, lanes, codes } = made;
+        for (lane, numbered) in lanes {
             numbers.lanes.insert(lane.clone(), numbered.number);
             self.learn(lane, numbered);
         }
-        for code in codes {
-            let number = make_code(conn, schema, &code).await?;
+        for (code, number) in codes {
             self.known().codes.insert(code.clone(), number);
             numbers.codes.insert(code, number);
         }
-        Ok(numbers)
+        numbers
     }
 
     fn learn(&self, lane: Lane, numbered: Numbered) {
@@ -212,6 +224,14 @@ impl Names {
         self.learn(lane.clone(), Numbered { number, ranks: row.try_get(2)? });
         Ok(lane)
     }
+}
+
+/// Numbers that were made, and may not be committed yet.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    numbers: Numbers,
+    lanes: Vec<(Lane, Numbered)>,
+    codes: Vec<(Code, i32)>,
 }
 
 async fn make_lanes(

@@ -93,7 +93,8 @@ fn explained(fault: Fault, config: &Config) -> Fault {
 async fn check_durability(conn: &mut PgConnection, config: &Config) -> Result<Result<(), Error>> {
     const SETTINGS: &str = "
         select current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')";
-    let row = sqlx::query(SETTINGS).persistent(false).fetch_one(conn).await?;
+    // In one step, so that a pooler may stand in between.
+    let row = sqlx::raw_sql(SETTINGS).fetch_one(conn).await?;
     let [fsync, pages, commit] = [row.try_get::<String, _>(0)?, row.try_get(1)?, row.try_get(2)?];
     if config.durability != Durability::Disk {
         return Ok(Ok(()));
