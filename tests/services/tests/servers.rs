@@ -33,7 +33,9 @@ fn gone(path: &Path) {
 /// Whether it runs: one that has ended and waits to be buried (Z), or is being buried (X), does not.
 fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z") && !rest.starts_with(" X"))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z") && !rest.starts_with(" X"))
 }
 
 /// Kills, restarts, stops and drops one of each kind.
