@@ -18,8 +18,8 @@ const TAKE: &str = r#"(component
 
 /// How many commits are in the log of a file: pages that name its size after them (sqlite.org/fileformat2.html, 4.1).
 fn commits(file: &Path) -> usize {
-    let log = std::fs::read(file.with_extension("db-wal")).unwrap();
-    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+    let log = std::fs::read(file.with_extension("db-wal")).expect("the log is there");
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().expect("four bytes"));
     let frame = 24 + number(8) as usize;
     (32..log.len()).step_by(frame).filter(|at| number(at + 4) != 0).count()
 }
