@@ -390,7 +390,7 @@ impl Database {
         let sync = sync(self.config.durability);
         let pins = match of {
             Use::Report => "set local enable_seqscan = on; set local enable_bitmapscan = on; set local enable_hashjoin = on;
-                            set local enable_mergejoin = on;",
+                            set local enable_mergejoin = on; set local plan_cache_mode = auto;",
             Use::Keyed if self.config.pooled => PINS,
             Use::Keyed => "",
         };
@@ -498,6 +498,8 @@ pub(super) fn connect_options(config: &Config) -> PgConnectOptions {
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
         ("jit", "off"),
+        // With those there is one plan worth having, and to find it takes longer than to follow it.
+        ("plan_cache_mode", "force_generic_plan"),
     ])
 }
 
