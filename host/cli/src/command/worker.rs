@@ -218,18 +218,15 @@ async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
             .map(|name| Filter { queue: Some(name.clone()), ..Filter::default() })
             .collect(),
     };
-    let mut counts = Counts::new();
-    for filter in &filters {
-        let states = vec![State::Ready, State::Running, State::Scheduled];
-        for (state, count) in queue.count(&Filter { states, ..filter.clone() }).await? {
-            *counts.entry(state).or_default() += count;
-        }
-    }
-    let count = |state| counts.get(&state).copied().unwrap_or(0);
-    let (ready, running, scheduled) =
-        (count(State::Ready), count(State::Running), count(State::Scheduled));
+    let counts = counts(queue, &filters).await?;
+    let [ready, running, scheduled] = counts;
     let mut left = Left { now: ready + running, ..Left::default() };
-    if ready > 0 && running == 0 && !has_open_lane(queue, queues).await? {
+    if ready > 0
+        && running == 0
+        && !has_open_lane(queue, queues).await?
+        // What was claimed between the two looks was ready by the first and in no lane by the second.
+        && self::counts(queue, &filters).await? == counts
+    {
         (left.now, left.paused) = (0, ready);
     }
     if scheduled > 0 && left.now == 0 {
@@ -244,6 +241,19 @@ async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
         (left.soon, left.missing, left.module) = (0, scheduled, Some(module));
     }
     Ok(left)
+}
+
+/// Tasks that fit one of these filters and are ready, running and scheduled.
+async fn counts(queue: &Queue, filters: &[Filter]) -> Result<[u64; 3], Problem> {
+    const STATES: [State; 3] = [State::Ready, State::Running, State::Scheduled];
+    let mut counts = Counts::new();
+    for filter in filters {
+        let filter = Filter { states: STATES.to_vec(), ..filter.clone() };
+        for (state, count) in queue.count(&filter).await? {
+            *counts.entry(state).or_default() += count;
+        }
+    }
+    Ok(STATES.map(|state| counts.get(&state).copied().unwrap_or(0)))
 }
 
 /// Whether tasks are ready in one of these queues that is not paused.
