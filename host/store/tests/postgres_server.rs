@@ -310,12 +310,13 @@ impl Bouncer {
         ]);
         let child = command.arg(&file).spawn().unwrap();
         let url = omniq_services::postgres().url().replace(&server.to_string(), &free.to_string());
+        let bouncer = Self { child, url, _folder: folder };
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while std::net::TcpStream::connect(free).is_err() {
             assert!(std::time::Instant::now() < deadline, "PgBouncer does not answer at {free}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { child, url, _folder: folder }
+        bouncer
     }
 }
 
