@@ -193,6 +193,7 @@ macro_rules! for_each_case {
                 a_dead_workers_task_is_ready_again [];
                 past_its_budget_of_crashes_a_task_has_failed [];
                 the_living_keep_what_they_hold [];
+                the_living_keep_it_among_many_dead [];
                 reclaiming_is_bounded_and_begins_with_the_oldest [];
                 many_reclaimers_take_each_once [];
                 a_lost_answer_of_a_reclaim_counts_one_crash [];

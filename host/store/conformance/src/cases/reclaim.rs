@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use omniq_model::{Kind, State};
-use omniq_store::{Beat, Held, TaskStore as _};
+use omniq_model::{Kind, SessionId, State};
+use omniq_store::{Beat, Held, TaskStore as _, WorkerInfo};
 
 use crate::faulty::Faulty;
 use crate::kit::{Kit, LEASE, TICK, WHILE};
@@ -62,6 +62,31 @@ pub(crate) async fn the_living_keep_what_they_hold(kit: &Kit) {
     kit.advance(LEASE - WHILE + TICK);
     assert_eq!(kit.reclaim().await, [lost.id]);
     assert_eq!(kit.state(kept.id).await, State::Running);
+}
+
+pub(crate) async fn the_living_keep_it_among_many_dead(kit: &Kit) {
+    let mut ids = Vec::new();
+    for _ in 0..9 {
+        ids.push(kit.enqueue_plain().await);
+    }
+    let mut sessions = Vec::new();
+    // Their ids are in this order, so that the one that lives stands between those that die, wherever that matters.
+    for number in [10, 20, 30, 40] {
+        let worker = WorkerInfo::default();
+        let opened = kit.store.open_session(SessionId::new(number), &worker, LEASE).await;
+        sessions.push(opened.unwrap());
+    }
+    for (session, count) in [(1, 1), (0, 1), (2, 1), (1, 2), (3, 4)] {
+        kit.claim(&sessions[session], count).await;
+    }
+    kit.advance(WHILE);
+    kit.store.heartbeat(&sessions[2], Held::default()).await.unwrap();
+    kit.advance(LEASE - WHILE + TICK);
+    assert_eq!(kit.reclaim().await, [&ids[..2], &ids[3..]].concat());
+    assert_eq!(kit.state(ids[2]).await, State::Running);
+    kit.advance(WHILE);
+    assert_eq!(kit.reclaim().await, [ids[2]], "it was its worker's until then");
+    assert_eq!(kit.claim_ids(&kit.session().await, 99).await, ids);
 }
 
 pub(crate) async fn reclaiming_is_bounded_and_begins_with_the_oldest(kit: &Kit) {

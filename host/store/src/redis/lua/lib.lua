@@ -349,12 +349,16 @@ local function ready_member(head, member)
   return head[LANE] .. char(head[RANK]) .. member
 end
 
+local let_go, of_several = nil, false -- the session whose leases end here, and whether there are more
+
 -- Takes what the indices say about a task out of them.
 local function unlink(head, member)
   local state = head[WAS_STATE]
   if state == READY then
     if not head[RUN_OUT] then drop('ready', ready_member(head, member)) end
   elseif state == RUNNING then
+    let_go = let_go or head[WAS_SESSION]
+    of_several = of_several or head[WAS_SESSION] ~= let_go
     drop('lease', head[WAS_SESSION] .. member)
     if head[WAS_CANCEL] == 1 then drop('cancel', head[WAS_SESSION] .. member) end
   elseif state == SCHEDULED then
@@ -394,9 +398,10 @@ end
 -- costs one search and not one for each: that counts where millions wait.
 local ascending = true
 
-local function take_out(where, list)
+-- `sorted`: the list is in the order of the index. Only then a range of as many members has no others in it.
+local function take_out(where, list, sorted)
   local most = #list
-  if most >= 8 and ascending then
+  if most >= 8 and sorted then
     local from, to = '[' .. list[1], '[' .. list[most]
     if call('ZLEXCOUNT', where, from, to) == most then
       call('ZREMRANGEBYLEX', where, from, to)
@@ -407,8 +412,8 @@ local function take_out(where, list)
 end
 
 local function write_indices()
-  for state = BLOCKED, EXPIRED do take_out(by_state(state), gone[state]) end
-  take_out(key.lease, gone.lease)
+  for state = BLOCKED, EXPIRED do take_out(by_state(state), gone[state], ascending) end
+  take_out(key.lease, gone.lease, ascending and not of_several)
   for _, name in ipairs(INDICES) do
     if name ~= 'lease' then many('ZREM', key[name], gone[name]) end
     many('ZADD', key[name], new[name])
