@@ -25,12 +25,20 @@ struct Place {
     lane: i32,
     left: usize,
     bytes: usize,
+    /// Whether it has been given one: only the first may be larger than all it asked for.
+    given: bool,
     nonce: u64,
 }
 
 impl Place {
     fn new(lane: i32, want: &Want) -> Self {
-        Self { lane, left: want.max, bytes: want.bytes, nonce: want.nonce }
+        Self { lane, left: want.max, bytes: want.bytes, given: false, nonce: want.nonce }
+    }
+
+    /// As `claim` of the schema reads it: below zero means that it has been given one.
+    fn bytes(&self) -> i64 {
+        let bytes = count(self.bytes);
+        if self.given { -1 - bytes } else { bytes }
     }
 }
 
@@ -97,7 +105,7 @@ fn query(
                 .map(|place| i32::try_from(place.left.min(MOST)).unwrap_or(0))
                 .collect::<Vec<_>>(),
         )
-        .bind(places.iter().map(|place| count(place.bytes)).collect::<Vec<_>>())
+        .bind(places.iter().map(Place::bytes).collect::<Vec<_>>())
         .bind(places.iter().map(|place| place.nonce.cast_signed()).collect::<Vec<_>>())
         .bind(cursors.of(places))
 }
@@ -138,6 +146,7 @@ fn rest(places: &[Place], claimed: &Claimed) -> Vec<Place> {
         for lease in claimed.leases.iter().filter(|lease| lease.want == stopped) {
             first.left = first.left.saturating_sub(1);
             first.bytes = first.bytes.saturating_sub(lease.bytes.len());
+            first.given = true;
         }
     }
     rest

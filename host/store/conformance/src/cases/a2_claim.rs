@@ -71,6 +71,16 @@ pub(crate) async fn a_want_ends_where_it_would_have_more_bytes_than_it_may(kit: 
     let of = |want: &Want| leases.iter().filter(|l| l.token.nonce == want.nonce).count();
     assert_eq!(wants.each_ref().map(of), [1, 1, 2]);
     assert_eq!(kit.claim(&session, 9).await.len(), 1);
+    // What expires on the way makes nothing behind it a first.
+    let first = kit.task();
+    let limit = first.encode().len();
+    kit.enqueue(first).await;
+    kit.enqueue_with(|task| task.ttl = Some(TICK.into())).await;
+    kit.enqueue_plain().await;
+    kit.advance(TICK);
+    let want = || Want { bytes: limit, ..kit.want(9) };
+    assert_eq!(kit.store.claim(&session, &[want()]).await.unwrap().len(), 1);
+    assert_eq!(kit.store.claim(&session, &[want()]).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn wants_are_served_in_turn_each_with_its_nonce(kit: &Kit) {

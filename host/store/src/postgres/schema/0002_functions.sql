@@ -55,7 +55,8 @@ end
 $fn$;
 
 -- Leases ready tasks, want by want, the best rank first, in the order of arrival. `p_after` has a place for each of the 19
--- ranks of each want: what stands before it is not looked at.
+-- ranks of each want: what stands before it is not looked at. `p_bytes` has how many bytes each want still takes, or -1 less
+-- that many where it has been given a task before: only the first one of a want may be larger.
 --
 -- A row without an id means: the next task of that want is past its time to live and has to be expired before anything else.
 create function $S.claim(
@@ -82,8 +83,8 @@ begin
         select l.ranks into v_ranks from $S.lane l where l.id = p_lanes[v_want] and not l.paused;
         continue when v_ranks is null;
         v_left := p_max[v_want];
-        v_bytes := p_bytes[v_want];
-        v_first := true;
+        v_first := p_bytes[v_want] >= 0;
+        v_bytes := case when v_first then p_bytes[v_want] else -1 - p_bytes[v_want] end;
         for v_rank in 0 .. 18 loop
             exit when v_left <= 0;
             continue when v_ranks & (1 << v_rank) = 0;
