@@ -1,5 +1,7 @@
 //! One line of a history: what a client did to one task, and what it was told.
 
+use std::fmt;
+
 use omniq_model::{Head, Name, SessionId, State, TaskId, Timestamp, Token, Value};
 use omniq_store::{Enqueued, Finished};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,13 @@ pub struct Entry {
     /// What was done, and the answer.
     #[serde(flatten)]
     pub what: What,
+}
+
+/// As the line of a history.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
 }
 
 /// What was done, and the answer.
@@ -201,6 +210,14 @@ impl Entry {
             | What::Read { task, .. }
             | What::Fire { task, .. } => Some(task),
             What::Beat { .. } | What::Quit { .. } => None,
+        }
+    }
+
+    /// To whom a lease was given out.
+    pub(super) fn holder(&self) -> Option<SessionId> {
+        match self.what {
+            What::Claim { session, .. } => session,
+            _ => None,
         }
     }
 

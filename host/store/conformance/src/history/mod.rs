@@ -40,5 +40,7 @@ pub fn check(entries: &[Entry], records: &[Info]) -> Verdict {
     commits::check(&stories, &mut verdict);
     reads::check(&stories, &mut verdict);
     graph::check(&stories, &mut verdict);
-    verdict.finish()
+    let mut verdict = verdict.finish();
+    verdict.tell(&stories);
+    verdict
 }

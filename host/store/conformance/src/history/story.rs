@@ -1,6 +1,6 @@
 //! A history sorted by task: what happened to each, in the order of the calls, and the record that is left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use omniq_model::{SessionId, State, Task, TaskId};
 use omniq_store::Info;
@@ -40,6 +40,18 @@ impl<'a> Stories<'a> {
         }
         all.tasks.values_mut().for_each(|story| story.entries.sort_by_key(|entry| entry.t0));
         all.sessions.values_mut().for_each(|entries| entries.sort_by_key(|entry| entry.t0));
+        all
+    }
+
+    /// All that happened to a task and to the sessions that held it, in the order in which it began.
+    pub(super) fn of_task(&self, task: TaskId) -> Vec<Entry> {
+        let Some(story) = self.tasks.get(&task) else { return Vec::new() };
+        let holders: BTreeSet<_> =
+            story.entries.iter().filter_map(|entry| entry.holder()).collect();
+        let signs = holders.iter().filter_map(|session| self.sessions.get(session)).flatten();
+        let mut all: Vec<_> =
+            story.entries.iter().chain(signs).map(|entry| (*entry).clone()).collect();
+        all.sort_by_key(|entry| entry.t0);
         all
     }
 
@@ -99,7 +111,8 @@ pub(super) fn check_complete(stories: &Stories<'_>, verdict: &mut Verdict) {
         }
         let state = record.head.state;
         if !state.is_terminal() {
-            verdict.breaks(Law::AllEnd, *id, format!("it is {state} after the drain"));
+            let what = format!("it is {state} after the drain: {:?}", record.head);
+            verdict.breaks(Law::AllEnd, *id, what);
         }
         check_budgets(*id, story, record, verdict);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use omniq_model::{State, TaskId};
 
-use super::entry::{Fate, Offer, What};
+use super::entry::{Entry, Fate, Offer, What};
 use super::story::Stories;
 
 /// A promise that can be broken.
@@ -46,7 +46,7 @@ pub enum Law {
 }
 
 /// One promise that was broken, once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Violation {
     /// Which promise.
     pub law: Law,
@@ -54,6 +54,8 @@ pub struct Violation {
     pub task: Option<TaskId>,
     /// How it shows.
     pub what: String,
+    /// All that happened to the task, in the order in which it began; for the first few tasks.
+    pub story: Vec<Entry>,
 }
 
 impl fmt::Display for Violation {
@@ -62,7 +64,8 @@ impl fmt::Display for Violation {
         if let Some(task) = self.task {
             write!(f, "task {task}: ")?;
         }
-        f.write_str(&self.what)
+        f.write_str(&self.what)?;
+        self.story.iter().try_for_each(|entry| write!(f, "\n    {entry}"))
     }
 }
 
@@ -106,7 +109,7 @@ pub struct Tally {
 }
 
 /// What the checker found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[must_use = "a verdict that nobody reads finds nothing"]
 pub struct Verdict {
     /// The run in numbers.
@@ -114,6 +117,9 @@ pub struct Verdict {
     /// Every promise that was broken; empty when all is well.
     pub violations: Vec<Violation>,
 }
+
+/// Of how many violations the whole story is told.
+const MOST_STORIES: usize = 10;
 
 impl Verdict {
     pub(super) fn new(stories: &Stories<'_>) -> Self {
@@ -137,7 +143,7 @@ impl Verdict {
     }
 
     pub(super) fn breaks(&mut self, law: Law, task: impl Into<Option<TaskId>>, what: String) {
-        self.violations.push(Violation { law, task: task.into(), what });
+        self.violations.push(Violation { law, task: task.into(), what, story: Vec::new() });
     }
 
     pub(super) fn finish(mut self) -> Self {
@@ -145,6 +151,15 @@ impl Verdict {
         (self.tally.lost, self.tally.double_commits) = (count(Law::NoLoss), count(Law::OneCommit));
         self.violations.sort_by_key(|one| (one.law, one.task));
         self
+    }
+
+    /// Adds the stories of the tasks to which promises were broken.
+    pub(super) fn tell(&mut self, stories: &Stories<'_>) {
+        for violation in self.violations.iter_mut().take(MOST_STORIES) {
+            if let Some(task) = violation.task {
+                violation.story = stories.of_task(task);
+            }
+        }
     }
 
     /// Whether no promise was broken.

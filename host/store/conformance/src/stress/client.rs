@@ -228,9 +228,9 @@ impl Client {
     /// Stops what it holds and somebody called off.
     async fn stop(&mut self, session: &Session, cancel: &[(TaskId, Token)]) {
         for (id, token) in cancel {
-            let Some(place) = self.held.iter().position(|(_, mine, _)| mine == token) else {
-                continue;
-            };
+            // All that one claim gave out may have the same token.
+            let place = self.held.iter().position(|(mine, by, _)| (mine, by) == (id, token));
+            let Some(place) = place else { continue };
             self.held.swap_remove(place);
             let why = TaskError::new(Kind::Cancelled, "it was called off");
             let end = End { id: *id, token: *token, how: How::Cancelled(TaskResult::failure(why)) };
