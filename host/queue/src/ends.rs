@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use omniq_model::{State, TaskId, TaskResult};
-use omniq_store::{Changes, Info, Interest, TaskStore};
+use omniq_store::{Changes, Info, Interest, TaskStore, chain};
 use tokio::sync::{Notify, oneshot};
 
 /// Tasks that are fetched by one call.
@@ -131,7 +131,7 @@ impl Ends {
                     rested = Instant::now() + pace.max(asked.elapsed() * 4);
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, "could not look for ended tasks");
+                    tracing::warn!(error = %chain(&error), "could not look for ended tasks");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use omniq_model::{EventKind, Kind, TaskError, TaskEvent};
-use omniq_store::{Interest, Moved, Result};
+use omniq_store::{Interest, Moved, Result, chain};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -91,7 +91,7 @@ impl Keeper {
             let wait = match tasks.promote(BATCH).await {
                 Ok(due) => due.next.unwrap_or(SWEEP).min(SWEEP),
                 Err(error) => {
-                    tracing::warn!(error = %error, "could not look for due tasks");
+                    tracing::warn!(error = %chain(&error), "could not look for due tasks");
                     sleep(SWEEP).await;
                     continue;
                 }
@@ -118,7 +118,7 @@ impl Keeper {
                 Ok(()) => outage.ended(Instant::now()),
                 Err(error) => {
                     outage.began(Instant::now());
-                    tracing::warn!(error = %error, "could not look after tasks whose time is over");
+                    tracing::warn!(error = %chain(&error), "could not look after tasks whose time is over");
                 }
             }
             sleep_until(next).await;
@@ -200,7 +200,7 @@ impl Keeper {
         loop {
             let next = Instant::now() + Repair::EVERY;
             if let Err(error) = repair.run().await {
-                tracing::warn!(error = %error, "could not complete the event log");
+                tracing::warn!(error = %chain(&error), "could not complete the event log");
             }
             let before = self.sink.now() - self.event_ttl;
             for _ in 0..PURGES {
@@ -208,7 +208,7 @@ impl Keeper {
                     Ok(PURGE..) => {}
                     Ok(_) => break,
                     Err(error) => {
-                        tracing::warn!(error = %error, "could not forget old events");
+                        tracing::warn!(error = %chain(&error), "could not forget old events");
                         break;
                     }
                 }

@@ -186,6 +186,14 @@ impl Error {
     }
 }
 
+/// What an error says, and what its causes say that it does not say itself, on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 /// A time for people: in whole seconds, or tenths where it is short.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rough(pub Duration);
@@ -217,6 +225,15 @@ mod tests {
         assert_eq!(error.to_string(), text);
         assert_eq!(error.kind(), ErrorKind::NotApplied);
         assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_chain_says_every_cause_once() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::unavailable("redis", "claim tasks", cause);
+        assert_eq!(chain(&error), "redis could not claim tasks: connection refused");
+        let error = Error::unavailable("redis", "claim tasks", "redis could not claim tasks");
+        assert_eq!(chain(&error), "redis could not claim tasks");
     }
 
     #[test]

@@ -30,6 +30,6 @@ pub mod traits;
 pub mod watch;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use error::{BoxError, Error, ErrorKind, Result};
+pub use error::{BoxError, Error, ErrorKind, Result, chain};
 pub use open::{Durability, Options, open_events, open_modules, open_results, open_tasks};
 pub use traits::*;

@@ -6,7 +6,7 @@ use omniq::{Error, Queue, State, TaskHandle, TaskId};
 use omniq_model::{Format as Stored, Kind, Module};
 
 use crate::option::quantity::Span;
-use crate::output::problem::{Problem, write_stdout};
+use crate::output::problem::{Problem, chain, write_stdout};
 use crate::output::tasks::{result_type, sides};
 use crate::output::value::{Format, encode};
 use crate::queue::{self, Presence, TaskRef};
@@ -98,7 +98,7 @@ pub async fn module_of(queue: &Queue, info: &omniq::Info) -> Option<Module> {
         Ok(module) => Some(module),
         Err(Error::NoModule { .. }) => None,
         Err(error) => {
-            tracing::warn!(error = %error, "the module of a task cannot be looked up");
+            tracing::warn!(error = %chain(&error), "the module of a task cannot be looked up");
             None
         }
     }

@@ -1,14 +1,13 @@
 //! Why there is no result: for people on stderr, for programs as an exit code and, if they ask, as JSON on stdout.
 
-use std::error::Error;
 use std::io::{self, ErrorKind, Write};
-use std::iter;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use omniq_model::Kind;
 use omniq_model::wit::Type;
 use omniq_sandbox::{Denial, Failure, Frame, Outcome, Usage, inspect, value};
+pub use omniq_store::chain;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -277,12 +276,6 @@ impl From<inspect::Error> for Problem {
             _ => problem,
         }
     }
-}
-
-/// What an error says, and what its causes say.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Writes data to stdout. A reader that has seen enough and is gone is no failure.

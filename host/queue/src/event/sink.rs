@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
-use omniq_store::{Clock, EventStore, SystemClock};
+use omniq_store::{Clock, EventStore, SystemClock, chain};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -220,11 +220,11 @@ async fn append(shared: &Shared, batch: Vec<TaskEvent>) -> bool {
         match shared.store.append(batch.clone()).await {
             Ok(()) => return true,
             Err(error) if shared.buffer().closing && began.elapsed() > FAREWELL => {
-                tracing::warn!(error = %error, "the event store did not take the last events in time");
+                tracing::warn!(error = %chain(&error), "the event store did not take the last events in time");
                 return false;
             }
             Err(error) => {
-                tracing::warn!(error = %error, events = batch.len(), "could not write events");
+                tracing::warn!(error = %chain(&error), events = batch.len(), "could not write events");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(BACKOFF.1);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omniq_model::{Backoff, EventKind, Lane, Retry, Task, TaskEvent, TaskId};
-use omniq_store::{Enqueued, TaskStore, failpoint};
+use omniq_store::{Enqueued, TaskStore, chain, failpoint};
 use tokio::task::JoinHandle;
 
 use super::catalog::Target;
@@ -269,7 +269,7 @@ async fn hand_over(store: &dyn TaskStore, tasks: Vec<Task>) -> omniq_store::Resu
         match store.enqueue(tasks.clone()).await {
             // One that rests says itself when to come back: the caller is not to wait for that.
             Err(error) if error.kind().is_passing() && error.retry_after().is_none() => {
-                tracing::warn!(error = %error, tasks = tasks.len(), "the task store did not answer, trying again");
+                tracing::warn!(error = %chain(&error), tasks = tasks.len(), "the task store did not answer, trying again");
                 tokio::time::sleep(pause).await;
             }
             answers => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use omniq_model::{Name, Pool};
 use omniq_sandbox::{Allocation, Grants, Limits, Rules, Sandbox};
+use omniq_store::chain;
 
 use super::Queue;
 use crate::config::Config;
@@ -173,7 +174,7 @@ fn open_sandbox(
     let Some((folder, bytes)) = cache else { return Ok(builder.open()?) };
     match builder.clone().cache(folder, bytes).open() {
         Err(omniq_sandbox::Error::Cache(error)) => {
-            tracing::warn!(error = %error, "compiled code is not kept");
+            tracing::warn!(error = %chain(&error), "compiled code is not kept");
             Ok(builder.open()?)
         }
         opened => Ok(opened?),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use omniq_store::{Changes, Interest};
+use omniq_store::{Changes, Interest, chain};
 
 use super::attempt::Why;
 use super::shared::Shared;
@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     seen = Some(now);
                 }
                 Err(error) => {
-                    tracing::debug!(error = %error, "could not ask which tasks are called off");
+                    tracing::debug!(error = %chain(&error), "could not ask which tasks are called off");
                 }
             }
         }

@@ -9,7 +9,7 @@ use omniq_model::{
     CommandInput, DecodeError, Digest, EventKind, Format, Kind, Pool, Task, TaskError, Timestamp,
 };
 use omniq_sandbox::{Admission, Call, Command, Sandbox};
-use omniq_store::{Interest, Lease, Session, failpoint};
+use omniq_store::{Interest, Lease, Session, chain, failpoint};
 
 use super::attempt::{Attempt, Job, Program, Stop};
 use super::lanes::Lanes;
@@ -62,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
         match turn {
             Ok(()) => pause = BACKOFF.0,
             Err(error) => {
-                tracing::warn!(error = %error, "could not claim tasks");
+                tracing::warn!(error = %chain(&error), "could not claim tasks");
                 claimer.rest(pause).await;
                 pause = (pause * 2).min(BACKOFF.1);
             }

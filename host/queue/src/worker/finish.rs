@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use omniq_model::{EventKind, State, TaskEvent};
-use omniq_store::{End, Finished, How, ResultKey, StagedResult, failpoint};
+use omniq_store::{End, Finished, How, ResultKey, StagedResult, chain, failpoint};
 
 use super::claim::BACKOFF;
 use super::outcome::Done;
@@ -105,7 +105,7 @@ async fn stage(shared: &Shared, mut batch: Vec<Done>) -> (Vec<Done>, Vec<Done>) 
             (batch, Vec::new())
         }
         Err(error) => {
-            tracing::warn!(error = %error, "the result store did not take results; they are kept and tried again");
+            tracing::warn!(error = %chain(&error), "the result store did not take results; they are kept and tried again");
             batch.into_iter().partition(|done| done.staged.is_none())
         }
     }
@@ -128,7 +128,7 @@ async fn commit(shared: &Shared, batch: Vec<Done>) {
         match shared.tasks().finish(&session, ends.clone()).await {
             Ok(finished) => break finished,
             Err(error) => {
-                tracing::warn!(error = %error, ends = ends.len(), "could not commit ends; they are kept and tried again");
+                tracing::warn!(error = %chain(&error), ends = ends.len(), "could not commit ends; they are kept and tried again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(BACKOFF.1);
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use omniq_model::SessionId;
-use omniq_store::{Beat, Session};
+use omniq_store::{Beat, Session, chain};
 use tokio::sync::watch;
 
 use super::attempt::Why;
@@ -118,7 +118,7 @@ impl<'a> Heart<'a> {
                 lease / 30
             }
             Ok(Err(error)) => {
-                tracing::warn!(error = %error, "a heartbeat failed");
+                tracing::warn!(error = %chain(&error), "a heartbeat failed");
                 self.failures += 1;
                 self.retry_after()
             }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use omniq_model::EventKind;
 use omniq_sandbox::Cancel;
+use omniq_store::chain;
 use tokio::time::timeout;
 
 use super::attempt::Why;
@@ -82,7 +83,7 @@ async fn close(shared: &Shared, until: Instant) {
             tracing::info!(session = %session.id, put_back = moved.len(), "the worker has stopped");
         }
         Ok(Err(error)) => {
-            tracing::warn!(error = %error, "the session could not be closed; it ends with its lease");
+            tracing::warn!(error = %chain(&error), "the session could not be closed; it ends with its lease");
         }
         Err(_) => tracing::warn!("the session could not be closed in time; it ends with its lease"),
     }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::breaker::{Admission, Breaker, Change, Failure, Pass, Rest};
-use crate::error::Rough;
+use crate::error::{Rough, chain};
 use crate::{Error, Result};
 
 pub use self::breaker::Condition;
@@ -328,18 +328,6 @@ impl Guard {
 /// Whether the store did not answer: an error that only it can give is an answer.
 fn is_failure(error: &Error) -> bool {
     error.kind().is_passing()
-}
-
-/// An error and what lies behind it, on one line.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text += ": ";
-        text += &error.to_string();
-        source = error.source();
-    }
-    text
 }
 
 /// A call that went through; tells the breaker when its caller goes away in its midst.

@@ -6,6 +6,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 
 use crate::Error;
+pub(super) use crate::error::chain;
 
 /// The backend's name.
 pub(super) const NAME: &str = "nats";
@@ -70,20 +71,6 @@ fn code(error: &(dyn std::error::Error + 'static)) -> Option<u64> {
         next = error.source();
     }
     None
-}
-
-/// An error with all that lies behind it.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let reason = error.to_string();
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        next = error.source();
-    }
-    text
 }
 
 /// What an answer of JetStream that is an error means.

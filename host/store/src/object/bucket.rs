@@ -90,7 +90,7 @@ pub(super) async fn keep(keeper: &mut Keeper) {
             let passes = error.kind() == ErrorKind::Unavailable && keeper.has_opened();
             if passes {
                 let store = &keeper.config.root.shown;
-                let error = crate::guard::chain(&error);
+                let error = crate::error::chain(&error);
                 tracing::warn!(store, error, "nobody who has the tasks can be found; trying again");
                 keeper.sit(Seat::Vacant);
             } else if !keeper.fail(error) {
