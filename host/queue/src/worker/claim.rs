@@ -12,6 +12,7 @@ use omniq_sandbox::{Admission, Call, Command, Sandbox};
 use omniq_store::{Interest, Lease, Session, chain, failpoint};
 
 use super::attempt::{Attempt, Job, Program, Stop};
+use super::impatience::LONGEST;
 use super::lanes::Lanes;
 use super::modules::{Access, Modules};
 use super::outcome::Done;
@@ -48,6 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
         lanes,
         waiting: HashMap::new(),
         backlog: VecDeque::new(),
+        served: Instant::now(),
         misses: 0,
         crowded: None,
     };
@@ -93,6 +95,8 @@ struct Claimer {
     /// Attempts about whose module something is known by now. They were claimed without a look at how many can run, so
     /// they take their turn before anything else is claimed.
     backlog: VecDeque<Attempt>,
+    /// When some of the backlog had its turn at last, or the backlog began.
+    served: Instant,
     /// Claims in a row that gave nothing, although tasks were said to be ready.
     misses: u32,
     /// Since when it has claimed nothing because as many wait as could run.
@@ -105,6 +109,9 @@ impl Claimer {
         let shared = Arc::clone(&self.shared);
         let tasks = shared.tasks();
         for digest in self.modules.arrived() {
+            if self.backlog.is_empty() {
+                self.served = Instant::now();
+            }
             self.backlog.extend(self.waiting.remove(&digest).unwrap_or_default());
         }
         let Current { mut session, is_dead } = shared.current();
@@ -115,9 +122,8 @@ impl Claimer {
             self.reconcile(&session).await?;
         }
         let room = shared.room();
-        if !self.backlog.is_empty() && room.tasks > 0 {
-            let next = self.backlog.drain(..room.tasks.min(self.backlog.len())).collect();
-            self.dispatch(next);
+        if !self.backlog.is_empty() {
+            self.serve(room.tasks).await;
             return Ok(());
         }
         if room.tasks == 0 || room.bytes == 0 {
@@ -167,6 +173,28 @@ impl Claimer {
         // A claim of a store in memory never waits: others of this thread have their turn here.
         tokio::task::yield_now().await;
         Ok(())
+    }
+
+    /// Gives what is in the backlog its turn, as far as there is room; what waits too long for that goes back.
+    async fn serve(&mut self, room: usize) {
+        if room > 0 {
+            self.served = Instant::now();
+            let next = self.backlog.drain(..room.min(self.backlog.len())).collect();
+            self.dispatch(next);
+            return;
+        }
+        let left = LONGEST.saturating_sub(self.served.elapsed());
+        if left.is_zero() {
+            tracing::info!(
+                tasks = self.backlog.len(),
+                "tasks whose module came too late for a slot are given back"
+            );
+            let back = self.backlog.drain(..);
+            let back = back.map(|attempt| Done::released(attempt, Duration::ZERO, None)).collect();
+            self.shared.outbox.push_all(back);
+        } else {
+            let _ = tokio::time::timeout(left, self.shared.wake.notified()).await;
+        }
     }
 
     /// Whether as many wait for their modules as could run: only now and then one claims past them, for what stands

@@ -11,7 +11,7 @@ use super::outcome::Done;
 use super::shared::Shared;
 
 /// How long a claimed task may wait for a slot.
-const LONGEST: Duration = Duration::from_secs(2);
+pub(super) const LONGEST: Duration = Duration::from_secs(2);
 /// How often that is looked at.
 const EVERY: Duration = Duration::from_millis(500);
 

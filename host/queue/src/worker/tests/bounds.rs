@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use omniq_model::{Payload, Pool, State, TaskId};
-use omniq_store::memory::MemoryResults;
-use omniq_store::{Error, ResultKey, ResultStore, StagedResult, SystemClock, TaskStore};
+use omniq_model::{Digest, Module, Name, Payload, Pool, State, TaskId};
+use omniq_store::memory::{MemoryModules, MemoryResults};
+use omniq_store::{
+    Error, ModuleStore, Pushed, ResultKey, ResultStore, StagedResult, SystemClock, TaskStore,
+};
+use tokio::sync::Semaphore;
 
 use super::kit::*;
 use crate::worker::{WorkerHandle, WorkerOptions};
@@ -42,6 +45,49 @@ impl ResultStore for Stubborn {
 
     async fn purge(&self, max: usize) -> omniq_store::Result<usize> {
         self.inner.purge(max).await
+    }
+
+    async fn close(&self) -> omniq_store::Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// Gives no bytes before its gate is open.
+#[derive(Debug)]
+struct SlowModules {
+    inner: MemoryModules,
+    gate: Semaphore,
+}
+
+#[async_trait]
+impl ModuleStore for SlowModules {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    async fn push(&self, module: Module, bytes: Vec<u8>) -> omniq_store::Result<Pushed> {
+        self.inner.push(module, bytes).await
+    }
+
+    async fn find(
+        &self,
+        name: &Name,
+        version: Option<&Name>,
+    ) -> omniq_store::Result<Option<Module>> {
+        self.inner.find(name, version).await
+    }
+
+    async fn bytes(&self, digest: &Digest) -> omniq_store::Result<Option<Vec<u8>>> {
+        let _open = self.gate.acquire().await.expect("nobody closes it");
+        self.inner.bytes(digest).await
+    }
+
+    async fn list(&self) -> omniq_store::Result<Vec<Module>> {
+        self.inner.list().await
+    }
+
+    async fn remove(&self, name: &Name, version: &Name) -> omniq_store::Result<bool> {
+        self.inner.remove(name, version).await
     }
 
     async fn close(&self) -> omniq_store::Result<()> {
@@ -132,13 +178,18 @@ async fn large_arguments_do_not_fill_the_memory() {
 
 #[tokio::test]
 async fn tasks_that_waited_for_their_module_go_back_if_they_are_too_many() {
-    let kit = Kit::new();
+    let mut kit = Kit::new();
+    let slow = Arc::new(SlowModules { inner: kit.modules.clone(), gate: Semaphore::new(0) });
+    kit.stores.modules = Arc::clone(&slow) as _;
     let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
     let mut ids = Vec::new();
     for _ in 0..200 {
         ids.push(kit.enqueue(kit.task(&spin, &[0x80])).await);
     }
     let worker = kit.start(WorkerOptions { slots: 2, ..thread() }).await;
+    // Meanwhile it claims on now and then, for what stands behind those that wait.
+    kit.until_all(&ids, |infos| infos.iter().filter(|info| info.head.fence > 0).count() >= 6).await;
+    slow.gate.add_permits(1);
     kit.until_running(&worker, 2).await;
     kit.until_all(&ids, |infos| {
         infos.iter().filter(|info| info.head.state == State::Running).count() == 2
