@@ -15,6 +15,7 @@ use omniq_store::{
     End, Enqueued, ErrorKind, Finished, How, Interest, Lease, ModuleStore, Session, TaskStore,
     Want, WorkerInfo,
 };
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 fn url() -> &'static str {
@@ -276,73 +277,23 @@ async fn a_call_from_sql_makes_a_task_as_any_other() {
     store.close().await.unwrap();
 }
 
-/// PgBouncer in front of the server, in transaction mode: each transaction gets any connection, and each is reset in between.
-struct Bouncer {
-    child: std::process::Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Bouncer {
-    fn start() -> Self {
-        let server = omniq_services::postgres().address();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let settings = format!(
-            "[databases]\nomniq = host={} port={} dbname=omniq user=omniq\n\
-             [pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = 2\nserver_reset_query_always = 1\n",
-            server.ip(),
-            server.port(),
-            free.ip(),
-            free.port()
-        );
-        let file = folder.path().join("pgbouncer.ini");
-        std::fs::write(&file, settings).unwrap();
-        let readable =
-            <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), readable).unwrap();
-        // It does not run as root, where that is who tests.
-        let mut command = std::process::Command::new("sh");
-        command.args([
-            "-c",
-            r#"PATH=$PATH:/usr/sbin; [ "$(id -u)" = 0 ] && as="setpriv --reuid nobody --clear-groups"; exec $as pgbouncer --quiet "$0""#,
-        ]);
-        let child = command.arg(&file).spawn().unwrap();
-        let url = omniq_services::postgres().url().replace(&server.to_string(), &free.to_string());
-        let bouncer = Self { child, url, _folder: folder };
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while std::net::TcpStream::connect(free).is_err() {
-            assert!(std::time::Instant::now() < deadline, "PgBouncer does not answer at {free}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bouncer
-    }
-}
-
-impl Drop for Bouncer {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
 /// Nothing that was said to a session or prepared in it is there the next time, and nothing is asked that a pooler refuses.
 #[tokio::test]
 async fn nothing_is_left_in_a_session_behind_a_pooler() {
-    let bouncer = Bouncer::start();
-    let url = with(&bouncer.url, "schema=pooled&pgbouncer=true&pool=4");
+    let pooler = omniq_services::pgbouncer().url();
+    let url = with(pooler, "schema=pooled&pgbouncer=true&pool=4");
     let store = PostgresTasks::open(Config::new(&url).unwrap()).await.unwrap();
     let worker = session(&store, 1).await;
-    let mut conn = connect().await;
+    let options = pooler.parse::<PgConnectOptions>().unwrap().extra_float_digits(None);
+    let mut conn = PgConnection::connect_with(&options).await.unwrap();
     for round in 0..5 {
         store.enqueue(vec![task("pooled", round)]).await.unwrap();
         let leases = claim(&store, &worker, 9, u64::from(round) + 1).await;
         assert_eq!(leases.len(), 1);
         let done = store.finish(&worker, vec![success(&leases[0])]).await.unwrap();
         assert_eq!(done, [Finished::Applied(State::Succeeded)]);
-        let left = sqlx::query(
-            "select count(*) from pg_stat_activity where application_name = 'omniq' and query like '%LISTEN%pooled%'",
+        let left = sqlx::raw_sql(
+            "select count(*) from pg_stat_activity where query ilike '%listen%' and pid <> pg_backend_pid()",
         );
         assert_eq!(
             left.fetch_one(&mut conn).await.unwrap().get::<i64, _>(0),

@@ -1,9 +1,9 @@
 //! Real servers for tests of the backends: private, on this machine, gone with the test.
 //!
-//! [`postgres`], [`redis`], [`valkey`], [`nats`] and [`s3`] each give one server for the whole test process, started when it
-//! is first asked for. A test that kills, stops or fills its server starts one of its own with [`Server::start`]; one that
-//! breaks connections puts a [`Proxy`] before a server. `scripts/services` does the starting, and ends what it started when
-//! this process does, however it ends.
+//! [`postgres`], [`pgbouncer`], [`redis`], [`valkey`], [`nats`] and [`s3`] each give one server for the whole test process,
+//! started when it is first asked for. A test that kills, stops or fills its server starts one of its own with
+//! [`Server::start`]; one that breaks connections puts a [`Proxy`] before a server.
+//! `scripts/services` does the starting, and ends what it started when this process does, however it ends.
 
 mod family;
 mod proxy;
@@ -22,6 +22,16 @@ pub use server::{Kind, Server};
 pub fn postgres() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(Kind::Postgres, &[]))
+}
+
+/// PgBouncer of this process in transaction mode, with three connections to a PostgreSQL server of its own. Stores want
+/// `?pgbouncer=true` behind its URL.
+///
+/// # Panics
+/// It does not start; the message has its log.
+pub fn pgbouncer() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(Kind::Postgres, &[("pooler", "3")]))
 }
 
 /// The Redis server of this process, such as `redis://127.0.0.1:25172`, with `appendfsync always` and `noeviction`.

@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// What can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// PostgreSQL 15 or newer. Options are its settings, such as `("fsync", "off")`.
+    /// PostgreSQL 15 or newer. Options are its settings, such as `("fsync", "off")`, and `("pooler", "3")`: its URL is that of
+    /// a PgBouncer with so many connections to it then.
     Postgres,
     /// Redis 7. Options are its settings, such as `("appendfsync", "everysec")`, and `("cluster", "1")` or `"3"` nodes.
     Redis,

@@ -68,6 +68,11 @@ fn postgres_lives_and_dies() {
 }
 
 #[test]
+fn a_pooler_lives_and_dies_with_its_server() {
+    lives_and_dies(Kind::Postgres, &[("pooler", "2")]);
+}
+
+#[test]
 fn redis_lives_and_dies() {
     lives_and_dies(Kind::Redis, &[("appendfsync", "everysec")]);
 }
@@ -158,6 +163,7 @@ fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
         (["run", "postgres", "--shared_buffers", "much"], "shared_buffers"),
         (["run", "nats", "--no_such_field", "1"], "no_such_field"),
         (["run", "redis", "--cluster", "2"], "a cluster has 1 or 3 nodes, not `2`"),
+        (["run", "postgres", "--pooler", "0"], "from 1 to 99 connections, not `0`"),
         (["run", "oracle", "--a", "b"], "`oracle` is no kind of server"),
     ] {
         let mut child = Command::new(script)

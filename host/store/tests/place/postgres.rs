@@ -10,7 +10,8 @@ use omniq_store::postgres::{
     Config, PostgresEvents, PostgresModules, PostgresResults, PostgresTasks,
 };
 use omniq_store::{Durability, ManualClock};
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 /// Makes places on a server.
 #[derive(Debug)]
@@ -70,7 +71,10 @@ impl Place for PostgresPlace {
 
     async fn damage(&self, task: TaskId) {
         let url = self.url.split('?').next().expect("it has a first part");
-        let mut connection = sqlx::PgConnection::connect(url).await.expect("the server is there");
+        let options: PgConnectOptions = url.parse().expect("the URL is right");
+        // A pooler refuses that setting.
+        let options = options.extra_float_digits(None);
+        let mut connection = options.connect().await.expect("the server is there");
         let sql = format!("update {}.task set body = '\\xff00' where id = '{task}'", self.schema);
         let done = sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut connection)
