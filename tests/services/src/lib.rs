@@ -2,16 +2,18 @@
 //!
 //! [`postgres`], [`pgbouncer`], [`redis`], [`valkey`], [`nats`] and [`s3`] each give one server for the whole test process,
 //! started when it is first asked for. A test that kills, stops or fills its server starts one of its own with
-//! [`Server::start`]; one that breaks connections puts a [`Proxy`] before a server.
+//! [`Server::start`]; one that breaks connections puts a [`Proxy`] before a server, one that fills a bucket a [`Quota`].
 //! `scripts/services` does the starting, and ends what it started when this process does, however it ends.
 
 mod family;
 mod proxy;
+mod quota;
 mod server;
 
 use std::sync::OnceLock;
 
 pub use proxy::{Mode, Proxy};
+pub use quota::{Quota, Room};
 pub use server::{Kind, Server};
 
 /// The PostgreSQL server of this process, such as `postgres://omniq@127.0.0.1:24411/omniq`. Every acknowledged commit is on

@@ -123,7 +123,12 @@ impl Server {
 
     /// Its URL with the proxy's address in place of its own.
     pub fn url_through(&self, proxy: &Proxy) -> String {
-        self.url.replace(&self.address().to_string(), &proxy.addr().to_string())
+        self.url_at(proxy.addr())
+    }
+
+    /// Its URL with that address in place of its own.
+    pub fn url_at(&self, addr: SocketAddr) -> String {
+        self.url.replace(&self.address().to_string(), &addr.to_string())
     }
 
     /// Its first process; of a cluster, the first node's.
