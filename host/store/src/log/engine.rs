@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use omniq_model::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -56,8 +57,17 @@ pub trait Journal: Send + 'static {
     fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault>;
 }
 
-/// Whether this process may still speak for the store, without asking anybody: a look must not show what is long over.
-pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Whether this process may still speak for the store: a look must not show what is long over.
+#[async_trait]
+pub trait Gate: fmt::Debug + Send + Sync {
+    /// As far as it knows without asking anybody.
+    fn is_open(&self) -> bool;
+
+    /// The same, asked of others where it does not know and they can be asked.
+    async fn opens(&self) -> bool {
+        self.is_open()
+    }
+}
 
 /// Keeps an image; called on a thread of its own.
 pub type Keep = Box<dyn FnOnce(Vec<u8>) + Send>;
@@ -129,7 +139,7 @@ pub struct Engine {
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
     lost: watch::Receiver<Option<Fault>>,
-    gate: Option<Gate>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl fmt::Debug for Engine {
@@ -171,7 +181,7 @@ impl Engine {
 
     /// Has every look at the state pass this gate first.
     #[must_use]
-    pub fn behind(self, gate: Gate) -> Self {
+    pub fn behind(self, gate: Arc<dyn Gate>) -> Self {
         Self { gate: Some(gate), ..self }
     }
 
@@ -183,6 +193,9 @@ impl Engine {
         let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(asks) = asks else { return Err(command) };
         // Whatever was answered before has been applied, so that a caller sees its own effects here.
+        if let Err(fault) = self.pass().await {
+            return Ok(Err(fault));
+        }
         match self.locked(|state, now| command.without_effect(&state.core, now)) {
             Ok(None) => {}
             Ok(Some(answer)) => return Ok(Ok(answer)),
@@ -199,17 +212,23 @@ impl Engine {
     /// Looks at the state machine as the last durable entry left it.
     ///
     /// # Errors
-    /// A panic in the middle of a change has left it half done.
-    pub fn look(&self, query: &Query) -> Result<Answer, Fault> {
+    /// A panic in the middle of a change has left it half done, or somebody else may have taken over.
+    pub async fn look(&self, query: &Query) -> Result<Answer, Fault> {
+        self.pass().await?;
         self.locked(|state, now| query.look(&state.core, now))
     }
 
-    fn locked<T>(&self, look: impl FnOnce(&State, Timestamp) -> T) -> Result<T, Fault> {
-        if self.gate.as_ref().is_some_and(|gate| !gate()) {
-            let why =
-                "this process has not reached the others for so long that one may have taken over";
-            return Err(Fault::Lost(why.into()));
+    async fn pass(&self) -> Result<(), Fault> {
+        match &self.gate {
+            Some(gate) if !gate.opens().await => {
+                let why = "this process has not reached the others for so long that one may have taken over";
+                Err(Fault::Lost(why.into()))
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn locked<T>(&self, look: impl FnOnce(&State, Timestamp) -> T) -> Result<T, Fault> {
         let broken = |_| Fault::Lost("a panic interrupted a change of it".into());
         let state = self.state.lock().map_err(broken)?;
         let now = self.clock.now().max(state.now);

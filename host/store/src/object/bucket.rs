@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -135,24 +136,29 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
             return Err(error);
         }
     };
-    let gate = Arc::clone(&pulse);
-    let fresh: Gate = Arc::new(move || gate.is_fresh());
+    let successor = epoch_name(epoch + 1);
+    let gate = Arc::new(Watch {
+        pulse: Arc::clone(&pulse),
+        objects: objects.clone(),
+        successor: successor.clone(),
+    });
     let journal = BucketJournal {
         objects: objects.clone(),
         owner,
         handle: tokio::runtime::Handle::current(),
         closing: keeper.closing.clone(),
-        fresh: Arc::clone(&fresh),
-        successor: epoch_name(epoch + 1),
+        gate: Arc::clone(&gate) as _,
+        successor,
         since: (0, 0),
         every: keeper.config.image_every,
         image_bytes: Arc::new(AtomicU64::new(image_bytes)),
         busy: Arc::default(),
+        full: None,
     };
     let clock = Arc::clone(&keeper.config.clock);
     let engine = Engine::start(state, journal, clock, Arc::clone(&signals), Limits::default())
         .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?
-        .behind(fresh);
+        .behind(gate);
     let engine = Arc::new(engine);
     pulse.beat(objects, epoch, &signals).await;
     keeper.sit(Seat::Owner(Arc::clone(&engine)));
@@ -187,12 +193,15 @@ struct Pulse {
     lease: Duration,
     /// Signs of life so far.
     count: AtomicU64,
+    /// The bucket had no room for the last one.
+    has_no_room: AtomicBool,
 }
 
 impl Pulse {
     fn new(lease: Duration, clock: Arc<dyn Clock>) -> Self {
         let begun = Instant::now();
-        let pulse = Self { begun, clock, alive: 0.into(), lease, count: 0.into() };
+        let (alive, count, has_no_room) = (0.into(), 0.into(), false.into());
+        let pulse = Self { begun, clock, alive, lease, count, has_no_room };
         pulse.alive.store(pulse.age(), Ordering::Release);
         pulse
     }
@@ -226,9 +235,38 @@ impl Pulse {
             gone: false,
             lease: self.lease,
         };
-        if objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await.is_ok() {
+        let arrived = objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await;
+        if arrived.is_ok() {
             self.alive.store(sent, Ordering::Release);
         }
+        let has_no_room = arrived.is_err_and(|error| error.kind() == ErrorKind::Full);
+        self.has_no_room.store(has_no_room, Ordering::Release);
+    }
+}
+
+/// Lets looks pass as long as nobody can have taken over.
+#[derive(Debug)]
+struct Watch {
+    pulse: Arc<Pulse>,
+    objects: Objects,
+    /// What is there once somebody has.
+    successor: String,
+}
+
+#[async_trait]
+impl Gate for Watch {
+    fn is_open(&self) -> bool {
+        self.pulse.is_fresh()
+    }
+
+    /// A full bucket takes no signs of life, but it can be read: whoever takes over leaves something there, before anything
+    /// else. One that does not answer is not asked, for that would take long.
+    async fn opens(&self) -> bool {
+        if self.is_open() {
+            return true;
+        }
+        self.pulse.has_no_room.load(Ordering::Acquire)
+            && matches!(self.objects.get(&self.successor, ACTION).await, Ok(None))
     }
 }
 

@@ -113,7 +113,7 @@ impl Hub {
                     }
                 }
                 (Seat::Owner(engine), Request::Query(query)) => {
-                    return self.told(engine.look(&query), action);
+                    return self.told(engine.look(&query).await, action);
                 }
                 (Seat::Guest(calls), request) => {
                     let outcome = timeout_at(deadline, ask_guest(&calls, &request, patience)).await;
@@ -126,7 +126,12 @@ impl Hub {
                 }
                 (Seat::Vacant | Seat::Loading, request) => request,
                 (Seat::Broken(error), _) => {
-                    return Err(Error::not_applied(NAME, action, error.to_string()));
+                    return Err(match &*error {
+                        Error::Full { place, reason } => {
+                            Error::Full { place: place.clone(), reason: reason.clone() }
+                        }
+                        error => Error::not_applied(NAME, action, error.to_string()),
+                    });
                 }
                 (Seat::Closed, _) => return Err(Error::Closed(NAME)),
             };

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use super::frame::{self, Outcome, Request};
 use super::guest::Call;
 use super::objects::{Objects, random};
-use crate::Result;
 use crate::log::wire::{In, Out, Read};
 use crate::log::{Engine, Fault};
+use crate::{Error, Result};
 
 /// Requests of one object, and bytes after which none is added.
 const MOST: usize = 512;
@@ -80,7 +80,7 @@ async fn answer(objects: Objects, engine: Arc<Engine>, name: String) {
                     Ok(outcome) => outcome,
                     Err(_) => Err(Fault::Closed),
                 },
-                Ok(Request::Query(query)) => engine.look(&query),
+                Ok(Request::Query(query)) => engine.look(&query).await,
                 Err(error) => Err(Fault::Lost(error.to_string())),
             };
             frame::encode_outcome(&outcome)
@@ -130,13 +130,10 @@ async fn ask(objects: Objects, name: String, calls: Vec<Call>, poll: Duration) {
         calls.into_iter().map(|call| (call.request, call.reply)).unzip();
     let (asked, answered) = (format!("tasks/inbox/{name}"), format!("tasks/outbox/{name}"));
     let deadline = Instant::now() + patience;
-    let bundle = Bytes::from(bundle(&requests));
-    // An answer that was lost may have been a yes; then the next one is that it is there.
-    while objects.create(&asked, bundle.clone(), ACTION).await.is_err() && Instant::now() < deadline
-    {
-        tokio::time::sleep(poll).await;
-    }
-    let outcomes = await_answer(&objects, &answered, poll, deadline).await;
+    let outcomes = match send(&objects, &asked, &requests, poll, deadline).await {
+        Ok(()) => await_answer(&objects, &answered, poll, deadline).await,
+        Err(fault) => Ok(requests.iter().map(|_| Err(fault.clone())).collect()),
+    };
     let outcomes = outcomes.unwrap_or_else(|why| {
         requests.iter().map(|_| Err(Fault::Lost(why.clone()))).collect::<Vec<Outcome>>()
     });
@@ -146,6 +143,31 @@ async fn ask(objects: Objects, name: String, calls: Vec<Call>, poll: Duration) {
     for name in [asked, answered] {
         let _ = objects.delete(&name, ACTION).await; // what stays is small
     }
+}
+
+/// Puts requests where the owner looks, until they are there or the time is over; whether they are may be unknown then.
+async fn send(
+    objects: &Objects,
+    name: &str,
+    requests: &[Vec<u8>],
+    poll: Duration,
+    deadline: Instant,
+) -> Result<(), Fault> {
+    let bundle = Bytes::from(bundle(requests));
+    let mut may_be_there = false;
+    // An answer that was lost may have been a yes; then the next one is that it is there.
+    while let Err(error) = objects.create(name, bundle.clone(), ACTION).await {
+        match error {
+            Error::Full { reason, .. } if !may_be_there => return Err(Fault::Full(reason)),
+            Error::Full { .. } => {}
+            _ => may_be_there = true,
+        }
+        if Instant::now() >= deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(poll).await;
+    }
+    Ok(())
 }
 
 async fn await_answer(

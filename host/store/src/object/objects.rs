@@ -316,6 +316,16 @@ pub(super) fn error(shown: &str, failed: Failed, action: &'static str) -> Error 
     Error::Config(format!("{shown}: could not {action}; {next}"))
 }
 
+/// What servers say when a bucket has no room, or no more than its quota allows: any of them, MinIO, Ceph and Garage.
+const FULL: [&str; 6] = [
+    "507 Insufficient Storage",
+    "<Code>XMinioStorageFull<",
+    "<Code>XMinioAdminBucketQuotaExceeded<",
+    "<Code>QuotaExceeded<",
+    "<Message>Object quota is reached",
+    "<Message>Bucket size quota is reached",
+];
+
 /// How it shows that there is no room left, if that is what an error says.
 fn full(error: &object_store::Error) -> Option<String> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -327,7 +337,22 @@ fn full(error: &object_store::Error) -> Option<String> {
         }
         cause = error.source();
     }
-    None
+    // The client has no type for what a server answered, only its text.
+    let text = error.to_string();
+    FULL.iter().any(|said| text.contains(said)).then(|| answer(&text))
+}
+
+/// The server's own words in the text of an error: the status, its message and its code.
+fn answer(text: &str) -> String {
+    let between = |from: &str, to: &str| {
+        let (_, rest) = text.split_once(from)?;
+        Some(rest.split_once(to).map_or(rest, |(part, _)| part))
+    };
+    let Some(status) = between("status code: ", ":") else { return text.to_owned() };
+    let parts = [between("<Message>", "</Message>"), between("<Code>", "</Code>")];
+    let parts = parts.into_iter().flatten().map(|part| part.trim_end_matches('.'));
+    let said: Vec<_> = std::iter::once(status).chain(parts).collect();
+    format!("it answers `{}`", said.join(": "))
 }
 
 /// A record that cannot be read.
@@ -387,6 +412,41 @@ mod tests {
         parts.dedup();
         assert_eq!(parts.len(), names.len());
         assert_eq!(part("resize@1.2.0"), "resize!401.2.0");
+    }
+
+    #[test]
+    fn a_full_bucket_is_known_by_what_its_server_says() {
+        const SAID: &str = "Error performing PUT http://h/b/x in 2s, after 5 retries - Server returned non-2xx status code: ";
+        let said =
+            |source: String| object_store::Error::Generic { store: "S3", source: source.into() };
+        for (answer, shown) in [
+            (
+                "507 Insufficient Storage: <Error><Code>XMinioStorageFull</Code><Message>No room.</Message></Error>",
+                Some("it answers `507 Insufficient Storage: No room: XMinioStorageFull`"),
+            ),
+            (
+                "403 Forbidden: <Error><Code>QuotaExceeded</Code></Error>",
+                Some("it answers `403 Forbidden: QuotaExceeded`"),
+            ),
+            (
+                "403 Forbidden: <Error><Code>AccessDenied</Code><Message>Bucket size quota is reached, maximum size for this bucket: 9</Message></Error>",
+                Some("maximum size for this bucket: 9: AccessDenied`"),
+            ),
+            ("507 Insufficient Storage: ", Some("it answers `507 Insufficient Storage`")),
+            ("403 Forbidden: <Error><Code>AccessDenied</Code></Error>", None),
+            ("503 Service Unavailable: <Error><Code>SlowDown</Code></Error>", None),
+        ] {
+            let error = error("s3://b", Failed::Said(said(format!("{SAID}{answer}"))), "append");
+            match shown {
+                Some(shown) => {
+                    assert_eq!(error.kind(), crate::ErrorKind::Full, "{answer}");
+                    let text = error.to_string();
+                    assert!(text.starts_with("s3://b is full: it answers"), "{text}");
+                    assert!(text.contains(shown) && text.contains("free some space"), "{text}");
+                }
+                None => assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{answer}"),
+            }
+        }
     }
 
     #[test]

@@ -13,12 +13,13 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::image_file;
 use super::objects::{Objects, WIDTH, random};
 use crate::log::wire::{In, Out};
 use crate::log::{Entry, Fault, Gate, Journal, Keep, State};
-use crate::{Error, Result, failpoint};
+use crate::{Error, ErrorKind, Result, failpoint};
 
 const MAGIC: [u8; 8] = *b"OMNIQSEG";
 const FORMAT: u32 = 1;
@@ -26,6 +27,8 @@ const FORMAT: u32 = 1;
 const ENTRIES: u64 = 1000;
 /// How long an entry is tried again when the store is being closed.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long nothing new is tried after an entry that had no room.
+const REFUSING: Duration = Duration::from_secs(1);
 /// How often an entry is asked for before a takeover is given up.
 const TRIES: u32 = 8;
 const HEAD: &str = "tasks/head";
@@ -199,7 +202,7 @@ pub(super) struct BucketJournal {
     pub handle: Handle,
     pub closing: watch::Receiver<bool>,
     /// Whether nobody can have taken over yet.
-    pub fresh: Gate,
+    pub gate: Arc<dyn Gate>,
     /// The name of an object that is there once somebody has taken over.
     pub successor: String,
     /// Bytes and entries of log since the last image.
@@ -209,16 +212,34 @@ pub(super) struct BucketJournal {
     pub image_bytes: Arc<AtomicU64>,
     /// Whether an image is being written.
     pub busy: Arc<AtomicBool>,
+    /// What had no room in the bucket at last.
+    pub full: Option<Full>,
+}
+
+/// An entry that had no room.
+pub(super) struct Full {
+    at: Instant,
+    bytes: usize,
+    reason: String,
 }
 
 impl Journal for BucketJournal {
     fn append(&mut self, index: u64, entry: &[u8]) -> Result<(), Fault> {
+        // The parts of one that had no room are tried if they are much smaller, and each try takes long.
+        if let Some(full) = self.full().filter(|full| entry.len() > full.bytes / 2) {
+            return Err(Fault::Full(full.reason.clone()));
+        }
         let sealed = Bytes::from(seal(&self.owner, index, entry));
         failpoint::hit("object.append.before_put");
-        self.handle.block_on(async {
+        let kept = self.handle.block_on(async {
             append(&self.objects, index, sealed, &self.closing).await?;
             self.stand(index).await
-        })?;
+        });
+        if let Err(Fault::Full(reason)) = &kept {
+            let (at, bytes, reason) = (Instant::now(), entry.len(), reason.clone());
+            self.full = Some(Full { at, bytes, reason });
+        }
+        kept?;
         failpoint::hit("object.append.after_put");
         self.since.0 += entry.len() as u64;
         self.since.1 += 1;
@@ -226,7 +247,7 @@ impl Journal for BucketJournal {
     }
 
     fn lacking(&self) -> Option<String> {
-        None
+        self.full().map(|full| full.reason.clone())
     }
 
     fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault> {
@@ -250,12 +271,17 @@ impl Journal for BucketJournal {
 }
 
 impl BucketJournal {
+    /// What had no room a moment ago.
+    fn full(&self) -> Option<&Full> {
+        self.full.as_ref().filter(|full| full.at.elapsed() < REFUSING)
+    }
+
     /// Makes sure that the entry is part of the log. A process that was stopped for long may have written where the log of
     /// later owners has been thrown away, and so have been let.
     async fn stand(&self, index: u64) -> Result<(), Fault> {
         const ACTION: &str = "find out whether another process has taken over";
         let mut closing = self.closing.clone();
-        while !(self.fresh)() {
+        while !self.gate.is_open() {
             match self.objects.get(&self.successor, ACTION).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(_)) => {
@@ -272,7 +298,7 @@ impl BucketJournal {
     }
 }
 
-/// Tries until the entry is there, or somebody else's is.
+/// Tries until the entry is there, or somebody else's is, or surely has no room.
 async fn append(
     objects: &Objects,
     index: u64,
@@ -287,18 +313,22 @@ async fn append(
     };
     let tries = async {
         let mut pause = Duration::from_millis(20);
+        let mut may_arrive = false;
         loop {
             match objects.create(&name(index), sealed.clone(), ACTION).await {
                 Ok(true) => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::Full => may_arrive = true,
                 // It may be ours: one whose answer was lost, or that the client sent twice.
-                Ok(false) => match objects.get(&name(index), ACTION).await {
-                    Ok(Some(there)) if there == sealed => return Ok(()),
-                    Ok(Some(_)) => {
+                refused => match (objects.get(&name(index), ACTION).await, refused) {
+                    (Ok(Some(there)), _) if there == sealed => return Ok(()),
+                    (Ok(Some(_)), _) => {
                         return Err(Fault::Lost("another process has taken the tasks over".into()));
                     }
-                    Ok(None) | Err(_) => {}
+                    (Ok(None), Err(Error::Full { reason, .. })) if !may_arrive => {
+                        return Err(Fault::Full(reason));
+                    }
+                    (Ok(None) | Err(_), _) => {}
                 },
-                Err(_) => {}
             }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_secs(2));

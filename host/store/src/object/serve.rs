@@ -102,7 +102,7 @@ async fn take(
                     Ok(outcome) => outcome,
                     Err(_) => Err(Fault::Closed),
                 },
-                Ok(Request::Query(query)) => engine.look(&query),
+                Ok(Request::Query(query)) => engine.look(&query).await,
                 Err(error) => Err(Fault::Lost(error.to_string())),
             };
             let mut bytes = number.to_vec();
