@@ -1,12 +1,13 @@
 //! A server that has no room for its own log while a worker is at work: Redis lives on and refuses every write, PostgreSQL
-//! dies. Nothing that was acknowledged is lost, and work goes on by itself when there is room again.
+//! dies; and a bucket that takes no objects. Nothing that was acknowledged is lost, and work goes on by itself when there is
+//! room again.
 
 use std::net::TcpStream;
 use std::time::Duration;
 
 use omniq_conformance::history::Entry;
 use omniq_model::State;
-use omniq_services::{Kind, Server};
+use omniq_services::{Kind, Quota, Room, Server};
 use rustix::process::Signal;
 
 use crate::support::backend::Backend;
@@ -30,7 +31,7 @@ fn the_log_of_redis_has_no_room() {
     let queue = Queue::begin(&place);
     disk.fill_up_to(0);
     let refused = queue.refused(&["is full", "MISCONF"]);
-    queue.goes_on(&disk, &server, refused);
+    queue.goes_on(&server, refused, || disk.make_room());
 }
 
 #[test]
@@ -45,8 +46,30 @@ fn the_log_of_postgres_has_no_room() {
     let write = "select pg_logical_emit_message(false, 'fault', repeat('x', 1000000)) from generate_series(1, 100)";
     assert!(other.run(write).is_err(), "the log had room for 100 MB");
     let refused = queue.refused(&[]);
-    queue.goes_on(&disk, &server, refused);
+    queue.goes_on(&server, refused, || disk.make_room());
     assert!(server.log().contains("PANIC"), "the server did not die\n{}", server.log());
+}
+
+/// What ends meanwhile is kept, and committed with the token it had.
+#[test]
+fn a_bucket_has_no_room() {
+    let server = omniq_services::s3();
+    let quota = Quota::before(server.address());
+    let place = Place::on(Backend::S3).behind(server, quota.addr()).with("OMNIQ_LEASE_TIME", "60s");
+    let queue = Queue::begin(&place);
+    let slow = queue.known[0].ids();
+    quota.set(Room::None);
+    let parts = ["s3://omniq/", "is full", "507 Insufficient Storage", "free some space"];
+    let refused = queue.refused(&parts);
+    until("a running task to have ended", PATIENCE, || {
+        queue.worker.stderr().contains("could not commit ends")
+    });
+    queue.goes_on(server, refused, || quota.set(Room::Plenty));
+    println!("{} writes had no room", quota.refused());
+    let judge = Judge::new(&place);
+    for id in slow {
+        assert_eq!(judge.info(id).head.fence, 1, "its end was kept");
+    }
 }
 
 fn on_disk(kind: Kind, disk: &Disk, options: &[(&str, &str)]) -> Server {
@@ -64,20 +87,27 @@ struct Queue<'a> {
 impl<'a> Queue<'a> {
     fn begin(place: &'a Place) -> Self {
         place.says(&format!("push {STEPS}"));
+        // In a bucket each look takes a while.
+        let (slow, quick) = if place.backend == Backend::S3 { (12_000, 20) } else { (3000, 300) };
         let known = vec![
-            Batch::new("slow", "rest", ["[3000]"; 4]),
-            Batch::twice("quick", 1, 300),
+            Batch::new("slow", "rest", vec![format!("[{slow}]"); 4]),
+            Batch::twice("quick", 1, quick),
             Batch::new("late", "draw", ["[]"; 4]).option("--delay=4s"),
         ];
         known.iter().for_each(|batch| batch.enqueue(place));
         let worker = place.start("worker", ["worker"]);
+        if place.backend.has_owner() {
+            until("it to have the tasks", PATIENCE, || {
+                worker.stderr().contains("has the tasks now")
+            });
+        }
         let judge = Judge::new(place);
         for id in known[0].ids() {
             judge.until(id, PATIENCE, |info| info.head.state == State::Running);
         }
-        for id in known[1].ids() {
-            judge.until(id, PATIENCE, |info| info.head.state == State::Succeeded);
-        }
+        until("the quick ones to have ended", PATIENCE, || {
+            judge.states().get(&State::Succeeded).is_some_and(|ended| *ended >= quick)
+        });
         Self { place, worker, known }
     }
 
@@ -102,10 +132,10 @@ impl<'a> Queue<'a> {
     }
 
     /// There is room again.
-    fn goes_on(mut self, disk: &Disk, server: &Server, mut offers: Vec<Entry>) {
+    fn goes_on(mut self, server: &Server, mut offers: Vec<Entry>, make_room: impl FnOnce()) {
         std::thread::sleep(AWAY);
         assert_eq!(self.worker.ended(), None, "a worker outlives it\n{}", self.worker.said());
-        disk.make_room();
+        make_room();
         if TcpStream::connect(server.address()).is_err() {
             println!("{}: it had ended, and is started again", server.kind());
             server.restart();

@@ -1,6 +1,7 @@
 //! A folder of its own for each test, a queue on some backend, and the commands a person would type there.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -96,8 +97,13 @@ impl Place {
     }
 
     /// Its processes reach that server through the proxy; the test itself does not.
-    pub fn through(mut self, server: &Server, proxy: &Proxy) -> Self {
-        let (behind, before) = (server.address().to_string(), proxy.addr().to_string());
+    pub fn through(self, server: &Server, proxy: &Proxy) -> Self {
+        self.behind(server, proxy.addr())
+    }
+
+    /// Its processes find that server at another address; the test itself does not look there.
+    pub fn behind(mut self, server: &Server, addr: SocketAddr) -> Self {
+        let (behind, before) = (server.address().to_string(), addr.to_string());
         for (_, value) in &mut self.variables {
             let text = value.to_string_lossy();
             if text.contains(&behind) {
