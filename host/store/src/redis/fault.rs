@@ -18,8 +18,10 @@ pub(super) enum Fault {
     Lost(String),
     /// It takes nothing more in.
     Full(String),
-    /// It is not set up so that it could be used.
+    /// It, or the way to it, is not set up so that it could be used.
     Config(String),
+    /// It does not let us in, or do that.
+    Denied(String),
     /// It holds what cannot be read.
     Corrupt(String),
     /// The store has been closed.
@@ -73,11 +75,13 @@ impl From<RedisError> for Fault {
         match (error.kind(), error.code().unwrap_or_default()) {
             (ErrorKind::Io | ErrorKind::Parse, _) => Self::Lost(said),
             (_, "OOM" | "MISCONF") => Self::Full(said),
-            (ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig, _)
-            | (_, "NOPERM" | "NOAUTH" | "WRONGPASS") => Self::Config(said),
+            (ErrorKind::InvalidClientConfig, _) => Self::Config(said),
+            (ErrorKind::AuthenticationFailed, _) | (_, "NOPERM" | "NOAUTH" | "WRONGPASS") => {
+                Self::Denied(said)
+            }
             // What a script runs into comes as an error of the script that holds the error's own text.
             _ if said.contains("OOM ") || said.contains("MISCONF ") => Self::Full(said),
-            _ if said.contains("NOPERM ") => Self::Config(said),
+            _ if said.contains("NOPERM ") => Self::Denied(said),
             _ => Self::Other(said),
         }
     }
@@ -100,6 +104,7 @@ impl fmt::Display for Fault {
             | Self::Lost(reason)
             | Self::Full(reason)
             | Self::Config(reason)
+            | Self::Denied(reason)
             | Self::Corrupt(reason)
             | Self::Other(reason) => f.write_str(reason),
         }
@@ -119,7 +124,9 @@ impl Fault {
             }
             Self::Full(reason) => Error::Full { place: format!("`{place}`"), reason },
             Self::Corrupt(reason) => Error::Corrupt { place: format!("`{place}`"), reason },
-            Self::Config(reason) => Error::Config(format!("`{place}` cannot be used: {reason}")),
+            Self::Config(reason) | Self::Denied(reason) => {
+                Error::Config(format!("`{place}` cannot be used: {reason}"))
+            }
             Self::Closed => Error::Closed(NAME),
         }
     }

@@ -10,14 +10,17 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, RedisError, RedisResult, TlsCertificates,
+    Value,
 };
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::Config;
+use super::config::{Config, TLS};
 use super::fault::{Advice, Fault, Result};
+use super::probe;
 use super::script::Script;
+use crate::tls::{self, TlsFiles};
 
 /// A connection, of which there may be copies.
 #[derive(Clone)]
@@ -62,7 +65,6 @@ struct Current {
 /// The way to the server.
 pub(super) struct Link {
     config: Config,
-    clients: Vec<Client>,
     current: Mutex<Current>,
     /// Whether the servers are nodes of a cluster; known once one was asked.
     cluster: std::sync::OnceLock<bool>,
@@ -78,30 +80,66 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     pub(super) fn new(config: Config) -> crate::Result<Self> {
-        if config
-            .servers()
-            .iter()
-            .any(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }))
-        {
-            // The client takes whatever the process has. Where it has something already, that is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+        if config.is_encrypted() {
+            tls::provide();
         }
-        let certificates = authorities(&config)?;
+        let link = Self {
+            config,
+            current: Mutex::default(),
+            cluster: std::sync::OnceLock::new(),
+            connected: AtomicU64::new(0),
+        };
+        let prepared = link.clients();
+        prepared
+            .map_err(|fault| fault.into_error(link.config.place(), "prepare a connection to it"))?;
+        Ok(link)
+    }
+
+    /// A client for each server. The files of certificates are read anew, since they may have been renewed.
+    fn clients(&self) -> Result<Vec<Client>> {
+        let certificates = self.certificates()?;
         let client = |server: &redis::ConnectionInfo| match &certificates {
             Some(certificates) => Client::build_with_tls(server.clone(), certificates.clone()),
             None => Client::open(server.clone()),
         };
-        let clients = config.servers().iter().map(client).collect::<RedisResult<Vec<_>>>();
-        let clients = clients.map_err(|error| {
-            Fault::from(error).into_error(config.place(), "prepare a connection to it")
-        })?;
-        Ok(Self {
-            config,
-            clients,
-            current: Mutex::default(),
-            cluster: std::sync::OnceLock::new(),
-            connected: AtomicU64::new(0),
-        })
+        Ok(self.config.servers().iter().map(client).collect::<RedisResult<_>>()?)
+    }
+
+    fn certificates(&self) -> Result<Option<TlsCertificates>> {
+        if self.config.tls == TlsFiles::default() {
+            return Ok(None);
+        }
+        let files = self.config.tls.read(&TLS);
+        let files = files.map_err(|error| self.unusable(error.to_string()))?;
+        let identity = |(client_cert, client_key)| ClientTlsConfig { client_cert, client_key };
+        let client_tls = files.identity.map(identity);
+        Ok(Some(TlsCertificates { client_tls, root_cert: files.authority }))
+    }
+
+    /// What keeps a connection from being made until somebody does something. Where there was one before, they may be about it.
+    fn unusable(&self, reason: String) -> Fault {
+        match self.connected.load(Ordering::Acquire) {
+            0 => Fault::Config(reason),
+            _ => Fault::Unreached(reason),
+        }
+    }
+
+    /// Why a connection was not made.
+    async fn refused(&self, client: &Client, error: RedisError) -> Fault {
+        if let Some(reason) = tls::explain(&error, &TLS) {
+            return self.unusable(reason);
+        }
+        // A URL that was right once is right still.
+        let first = self.connected.load(Ordering::Acquire) == 0;
+        let silent = error.is_connection_dropped() || error.is_timeout();
+        if first
+            && silent
+            && !error.is_connection_refusal()
+            && let Some(mistake) = probe::mistaken(client.get_connection_info().addr()).await
+        {
+            return Fault::Config(mistake.to_owned());
+        }
+        error.into()
     }
 
     /// Until when a call that begins now may take.
@@ -198,7 +236,7 @@ impl Link {
                     self.connected.fetch_add(1, Ordering::Release);
                     return Ok((connection, current.generation));
                 }
-                Ok(Err(fault @ Fault::Config(_))) => return Err(fault),
+                Ok(Err(fault @ (Fault::Config(_) | Fault::Denied(_)))) => return Err(fault),
                 Ok(Err(fault)) => {
                     current.failed = current.failed.saturating_add(1);
                     let pause = jitter(current.failed);
@@ -220,13 +258,13 @@ impl Link {
     async fn connect(&self, deadline: Instant) -> Result<Connection> {
         let mut last = Fault::Unreached("no server is named".to_owned());
         if self.cluster.get() != Some(&true) {
-            for client in &self.clients {
+            for client in &self.clients()? {
                 match self.connect_one(client, deadline).await {
-                    Ok(connection) if !self.is_cluster(&connection).await? => {
+                    Ok(connection) if !self.is_cluster(client, &connection).await? => {
                         return Ok(Connection::One(connection));
                     }
                     Ok(_) => return self.connect_cluster().await,
-                    Err(fault @ Fault::Config(_)) => return Err(fault),
+                    Err(fault @ (Fault::Config(_) | Fault::Denied(_))) => return Err(fault),
                     Err(fault) => last = fault,
                 }
             }
@@ -245,16 +283,26 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(left))
             .set_response_timeout(None); // each call has its own deadline
-        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+        match client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => Ok(connection),
+            Err(error) => Err(self.refused(client, error).await),
+        }
     }
 
     /// Asks the server whether it is a node of a cluster. Several servers in a URL are one anyway.
-    async fn is_cluster(&self, connection: &MultiplexedConnection) -> Result<bool> {
+    async fn is_cluster(
+        &self,
+        client: &Client,
+        connection: &MultiplexedConnection,
+    ) -> Result<bool> {
         if let Some(known) = self.cluster.get() {
             return Ok(*known);
         }
         let info = redis::cmd("INFO").arg("cluster").to_owned();
-        let said = connection.clone().req_packed_command(&info).await?.extract_error()?;
+        let said = match connection.clone().req_packed_command(&info).await {
+            Ok(said) => said.extract_error()?,
+            Err(error) => return Err(self.refused(client, error).await),
+        };
         let text = super::reply::bytes(said)?;
         let is = String::from_utf8_lossy(&text).contains("cluster_enabled:1");
         Ok(*self.cluster.get_or_init(|| is))
@@ -265,9 +313,7 @@ impl Link {
             .connection_timeout(Duration::from_secs(3))
             .response_timeout(self.config.timeout)
             .retries(8);
-        if let Some(certificates) =
-            authorities(&self.config).map_err(|error| Fault::Config(error.to_string()))?
-        {
+        if let Some(certificates) = self.certificates()? {
             builder = builder.certs(certificates);
         }
         Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
@@ -285,7 +331,7 @@ impl Link {
     /// A connection of its own that hears what is published on `channel`.
     pub(super) async fn listen(&self, channel: &[u8]) -> Result<redis::aio::PubSub> {
         let mut last = Fault::Unreached("no server is named".to_owned());
-        for client in &self.clients {
+        for client in &self.clients()? {
             let listen = async {
                 let mut listening = client.get_async_pubsub().await?;
                 listening.subscribe(channel).await?;
@@ -304,17 +350,6 @@ impl Link {
     pub(super) async fn close(&self) {
         self.current.lock().await.connection = None;
     }
-}
-
-fn authorities(config: &Config) -> crate::Result<Option<TlsCertificates>> {
-    let Some(path) = &config.authorities else { return Ok(None) };
-    let root_cert = std::fs::read(path).map_err(|error| {
-        crate::Error::Config(format!(
-            "the certificates `{}` cannot be read: {error}; `ca` names a file in PEM",
-            path.display()
-        ))
-    })?;
-    Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root_cert) }))
 }
 
 /// A pause of random length, the longer the more often something failed: those who wait do not come back together.

@@ -24,6 +24,7 @@ mod floor;
 mod link;
 mod migrate;
 mod modules;
+mod probe;
 mod read;
 mod reply;
 mod results;
