@@ -5,7 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::{TlsFiles, Words};
 use crate::{Clock, Durability, Error, Options, Result};
+
+/// What a URL says about TLS.
+pub(super) const TLS: Words = Words {
+    files: ["tls_ca", "tls_cert", "tls_key"],
+    plain: "write `nats://` without `tls_ca` if it has none",
+};
 
 /// How a store in NATS is opened.
 #[derive(Clone)]
@@ -16,10 +23,10 @@ pub struct Config {
     pub login: Option<Login>,
     /// A file of credentials (JWT and key), as `nsc` makes them.
     pub credentials: Option<PathBuf>,
-    /// Whether the connection is encrypted; its certificate is checked against Mozilla's list and [`Config::authority`].
+    /// Whether the connection has to be encrypted. Without it it is where the server says so.
     pub tls: bool,
-    /// A file of certificates that vouch for the server.
-    pub authority: Option<PathBuf>,
+    /// Who may vouch for the server, if not those the system trusts, and who we are.
+    pub tls_files: TlsFiles,
     /// The JetStream domain, where there are several.
     pub domain: Option<String>,
     /// The store's name: several stores in one account do not see each other. Default `omniq`.
@@ -68,7 +75,7 @@ impl Config {
             login: None,
             credentials: None,
             tls: false,
-            authority: None,
+            tls_files: TlsFiles::default(),
             domain: None,
             name: name.into(),
             replicas: 1,
@@ -102,11 +109,11 @@ impl Config {
         check_name(name)?;
         let mut config = Self::new(servers, name);
         config.patience = options.timeout;
-        config.tls = scheme == "nats+tls";
         config.login = login.map(login_of).transpose()?;
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             config.set(key, &decoded(value)?)?;
         }
+        config.tls = scheme == "nats+tls" || config.tls_files != TlsFiles::default();
         config.check()?;
         Ok(config)
     }
@@ -120,7 +127,9 @@ impl Config {
             ("sync", "always") => self.durability = Durability::Disk,
             ("sync", _) => return Err(wrong("`sync` is `always`, or left out")),
             ("credentials", path) => self.credentials = Some(path.into()),
-            ("authority", path) => self.authority = Some(path.into()),
+            ("tls_ca", path) => self.tls_files.authority = Some(path.into()),
+            ("tls_cert", path) => self.tls_files.certificate = Some(path.into()),
+            ("tls_key", path) => self.tls_files.key = Some(path.into()),
             ("domain", domain) => {
                 check_name(domain)?;
                 self.domain = Some(domain.to_owned());
@@ -136,7 +145,7 @@ impl Config {
             ("durability", _) => return Err(wrong("`durability` is `os` or `disk`")),
             _ => {
                 return Err(wrong(&format!(
-                    "it has no setting `{key}`; there are `replicas`, `sync`, `durability`, `credentials`, `authority` and `domain`"
+                    "it has no setting `{key}`; there are `replicas`, `sync`, `durability`, `credentials`, `domain`, `tls_ca`, `tls_cert` and `tls_key`"
                 )));
             }
         }
@@ -154,7 +163,13 @@ impl Config {
 
     /// What people call the place: nothing secret is in it.
     pub fn shown(&self) -> String {
-        format!("nats://{}/{}", self.servers.join(","), self.name)
+        let scheme = if self.tls { "nats+tls" } else { "nats" };
+        format!("{scheme}://{}/{}", self.servers.join(","), self.name)
+    }
+
+    /// What tells one store from another within a process: who asks for an encrypted connection gets no other.
+    pub(super) fn identity(&self) -> String {
+        format!("{} {:?}", self.shown(), self.tls_files)
     }
 
     /// The names of streams and buckets.
@@ -235,6 +250,10 @@ mod tests {
         let config = of("nats+tls://host").unwrap();
         assert_eq!((config.name.as_str(), config.tls), ("omniq", true));
         assert_eq!(config.durability, Durability::Os, "what every server gives");
+        let config = of("nats://h?tls_ca=/my%20ca.pem&tls_cert=c.pem&tls_key=k.pem").unwrap();
+        let [ca, certificate, key] = ["/my ca.pem", "c.pem", "k.pem"].map(|path| Some(path.into()));
+        assert_eq!(config.tls_files, TlsFiles { authority: ca, certificate, key });
+        assert_eq!((config.tls, config.shown().as_str()), (true, "nats+tls://h/omniq"));
         assert_eq!(
             of("nats://h/?sync=always&durability=disk").unwrap().durability,
             Durability::Disk

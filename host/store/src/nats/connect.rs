@@ -7,9 +7,10 @@ use async_nats::jetstream::{self, Context, kv, object_store, stream};
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::watch;
 
-use super::config::Config;
+use super::config::{Config, TLS};
 use super::fault::{self, Fault, Result};
 use super::values::Values;
+use crate::tls;
 
 /// How the log is written. Goes up when an older version could not read what this one writes.
 pub(super) const SCHEMA: u32 = 1;
@@ -127,9 +128,7 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
             Fault::Config(format!("the credentials `{}` cannot be read: {error}", path.display()))
         })?;
     }
-    if let Some(path) = &config.authority {
-        options = options.add_root_certificates(path.clone());
-    }
+    options = encrypted(options, config)?;
     let servers: Vec<String> = config.servers.clone();
     let connected = tokio::time::timeout(config.patience, options.connect(servers)).await;
     match connected {
@@ -139,8 +138,26 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
     }
 }
 
+/// With what a connection is encrypted, should it be.
+fn encrypted(mut options: ConnectOptions, config: &Config) -> Result<ConnectOptions> {
+    let files = &config.tls_files;
+    tls::provide();
+    // The client reads them itself, for each connection, and says less about what is wrong with them.
+    files.read(&TLS).map_err(|error| Fault::Config(error.to_string()))?;
+    if let Some(path) = &files.authority {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&files.certificate, &files.key) {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options)
+}
+
 fn refused(error: &async_nats::ConnectError) -> Fault {
     use async_nats::ConnectErrorKind as Kind;
+    if let Some(reason) = tls::explain(error, &TLS) {
+        return Fault::Config(reason);
+    }
     match error.kind() {
         Kind::Authentication | Kind::AuthorizationViolation => Fault::Config(
             "the server does not accept who we are; check user, password or credentials".into(),

@@ -104,7 +104,7 @@ impl Handle {
     pub(super) async fn shared(config: Config) -> crate::Result<Self> {
         static OPEN: LazyLock<Open> = LazyLock::new(Open::default);
         let mut open = OPEN.lock().await;
-        let key = config.shown();
+        let key = config.identity();
         if let Some(shared) = open.get(&key).and_then(Weak::upgrade)
             && shared.check().is_ok()
         {
