@@ -6,9 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use crate::tls::{TlsFiles, Words};
 use crate::{Clock, Durability, Error, Options, Result};
+
+/// What a URL says about TLS.
+pub(super) const TLS: Words = Words {
+    files: ["sslrootcert", "sslcert", "sslkey"],
+    plain: "write `sslmode=disable` if it has none",
+};
 
 /// How a store is told at once that another process has committed something.
 #[derive(Clone, Default)]
@@ -39,6 +46,8 @@ pub struct Config {
     pub pooled: bool,
     /// How long a call may take, and how long it waits for a connection. `?timeout=`, in seconds; default 10 s.
     pub patience: Duration,
+    /// What connections are encrypted with, where those are files.
+    pub(super) tls: TlsFiles,
     /// Tells equal places apart from others, so that the stores of a process share what is open.
     pub(super) key: String,
 }
@@ -81,12 +90,14 @@ impl Config {
             connections: 8,
             pooled: false,
             patience: Duration::from_secs(10),
+            tls: TlsFiles::default(),
             key: url.to_owned(),
         };
         let mut theirs = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if THEIRS.contains(&name) || name == "options" || name.starts_with("options[") {
+                config.note(name, value)?;
                 theirs.push(pair);
             } else {
                 config.set(name, value)?;
@@ -112,6 +123,24 @@ impl Config {
             patience: if says("timeout=") { config.patience } else { options.timeout },
             ..config
         })
+    }
+
+    /// Takes note of a file that the client library is to read, so that it can be looked at before.
+    fn note(&mut self, name: &str, value: &str) -> Result<()> {
+        let file = match name {
+            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => &mut self.tls.authority,
+            "sslcert" | "ssl-cert" => &mut self.tls.certificate,
+            "sslkey" | "ssl-key" => &mut self.tls.key,
+            _ => return Ok(()),
+        };
+        let value = decoded(&value.replace('+', " ")).ok_or_else(|| {
+            Error::Config(format!("`{name}` in the URL of PostgreSQL must be the name of a file"))
+        })?;
+        // It may also be what is in the file.
+        if !value.trim_start().starts_with("-----BEGIN") {
+            *file = Some(value.into());
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -205,8 +234,26 @@ fn connect_options(url: &str) -> Result<PgConnectOptions> {
             "the URL of PostgreSQL is not understood: {reason}; it is written `postgres://user:password@host:5432/database`"
         ))
     })?;
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let options = vouched_for(options, query)?;
     // The server has a log of its own for statements.
     Ok(options.disable_statement_logging())
+}
+
+/// The client library checks the server's certificate only where `sslmode` says so. Who names an authority wants it checked.
+fn vouched_for(options: PgConnectOptions, query: &str) -> Result<PgConnectOptions> {
+    let names = ["sslrootcert=", "ssl-root-cert=", "ssl-ca="];
+    if !query.split('&').any(|pair| names.iter().any(|name| pair.starts_with(name))) {
+        return Ok(options);
+    }
+    match options.get_ssl_mode() {
+        PgSslMode::VerifyCa | PgSslMode::VerifyFull => Ok(options),
+        // As `libpq` does.
+        PgSslMode::Require => Ok(options.ssl_mode(PgSslMode::VerifyCa)),
+        _ => Err(Error::Config(
+            "the URL of PostgreSQL names who may vouch for the server (`sslrootcert`), which is only asked with `sslmode=verify-full` or `verify-ca`; add that".into(),
+        )),
+    }
 }
 
 /// The text behind `%41` and the like.
@@ -265,6 +312,10 @@ mod tests {
             ("listen=%zz", "`off`"),
             ("secret=secret", "not known"),
             ("sslmode=secret2", "not understood"),
+            ("sslrootcert=ca.pem", "`sslmode=verify-full`"),
+            ("sslmode=prefer&sslrootcert=ca.pem", "`sslmode=verify-full`"),
+            ("sslmode=require&sslrootcert=%zz", "the name of a file"),
+            ("listen=postgres://h/d?ssl-ca=ca.pem", "`sslmode=verify-full`"),
         ] {
             let error =
                 Config::new(&format!("postgres://u:secret@h/d?{query}")).unwrap_err().to_string();

@@ -65,11 +65,22 @@ fn of_code(code: &str, message: &str) -> Fault {
         ("25006", _) => {
             Fault::Config(format!("{message}: the server is a standby or only lets itself be read"))
         }
-        (_, "28" | "3D" | "3F" | "42") => Fault::Config(told()),
+        (_, "28" | "3D" | "3F" | "42") => Fault::Config(told() + next(message)),
         // Too many connections, out of memory; shutting down or starting up.
         (_, "53") => Fault::NotReached(told()),
         (_, "57" | "08" | "58") => Fault::Lost(told()),
         _ => Fault::Other(told()),
+    }
+}
+
+/// What to do where the server lets nobody in who comes like this.
+fn next(message: &str) -> &'static str {
+    if message.contains("no encryption") || message.contains("SSL off") {
+        "; encrypt the connection by `sslmode=verify-full` in the URL, if the server takes no other"
+    } else if message.contains("client certificate") {
+        "; name files with a certificate for this user and its key by `sslcert=FILE&sslkey=FILE`"
+    } else {
+        ""
     }
 }
 

@@ -5,17 +5,19 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row};
 use tokio::time::Instant;
 
-use super::config::Config;
+use super::config::{Config, TLS};
 use super::database::{connect_options, jitter};
 use super::fault::{Fault, Result};
 use super::migrate::migrate;
 use super::sql::Schema;
-use crate::{Durability, Error};
+use crate::{Durability, Error, tls};
 
 /// Makes a place ready to be used.
 pub(super) async fn prepare(config: &Config, schema: &Schema) -> crate::Result<()> {
     let place = config.place();
     let fail = |fault: Fault| fault.into_error(&place, "open it");
+    // The client reads them itself, for each connection, and says less about what is wrong with them.
+    config.tls.read(&TLS).map_err(|error| fail(Fault::Config(error.to_string())))?;
     let mut conn = connect(config, &connect_options(config)).await.map_err(fail)?;
     check_durability(&mut conn, config).await.map_err(fail)??;
     let mut tries = 0;
@@ -49,7 +51,7 @@ pub(super) async fn connect(config: &Config, options: &PgConnectOptions) -> Resu
         let connected = tokio::time::timeout_at(deadline, options.connect()).await;
         let fault = match connected {
             Ok(Ok(conn)) => return Ok(conn),
-            Ok(Err(error)) => Fault::on_connect(error),
+            Ok(Err(error)) => refused(error),
             Err(_) => Fault::NotReached("it did not answer".into()),
         };
         tries += 1;
@@ -58,6 +60,20 @@ pub(super) async fn connect(config: &Config, options: &PgConnectOptions) -> Resu
             return Err(fault);
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why a connection was not made.
+fn refused(error: sqlx::Error) -> Fault {
+    if let Some(reason) = tls::explain(&error, &TLS) {
+        return Fault::Config(reason);
+    }
+    match error {
+        sqlx::Error::Tls(reason) => Fault::Config(format!(
+            "no encrypted connection can be made: {reason}; let the server have `ssl = on`, or {}",
+            TLS.plain
+        )),
+        other => Fault::on_connect(other),
     }
 }
 
