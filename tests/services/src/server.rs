@@ -70,7 +70,8 @@ struct Script {
 
 impl Server {
     /// Starts one, with settings over those of `scripts/services`. The option `folder` names a place to keep its folder in,
-    /// such as a small file system.
+    /// such as a small file system; `("tls", "on")` or `"mutual"` has it take encrypted connections only, for which there are
+    /// `ca.pem`, `client.pem` and `client.key` in `tls` below [`Server::folder`].
     ///
     /// # Panics
     /// It does not start; the message has its log and the next step.

@@ -163,6 +163,8 @@ fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
         (["run", "postgres", "--shared_buffers", "much"], "shared_buffers"),
         (["run", "nats", "--no_such_field", "1"], "no_such_field"),
         (["run", "redis", "--cluster", "2"], "a cluster has 1 or 3 nodes, not `2`"),
+        (["run", "s3", "--tls", "on"], "for any server but that of S3"),
+        (["run", "redis", "--tls", "of"], "--tls is `on` or `mutual`"),
         (["run", "postgres", "--pooler", "0"], "from 1 to 99 connections, not `0`"),
         (["run", "oracle", "--a", "b"], "`oracle` is no kind of server"),
     ] {
