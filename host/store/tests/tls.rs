@@ -292,7 +292,9 @@ async fn servers_without_it() {
         let url = url.replace("{port}", &port).replace("{ca}", &authority);
         let options = Options { timeout: Duration::from_secs(5), ..Options::default() };
         let opened = tokio::time::timeout(PATIENCE, open_tasks(&url, &options)).await;
-        let said = chain(&opened.expect("it does not hang").expect_err("it is refused"));
+        let error = opened.expect("it does not hang").expect_err("it is refused");
+        let said = chain(&error);
+        assert_eq!(error.kind(), ErrorKind::Config, "{url}: {said}");
         assert!(said.contains("TLS") && said.contains(part), "{url}: {said}");
         println!("{url}\n    {said}");
     }

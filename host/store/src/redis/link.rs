@@ -252,7 +252,14 @@ impl Link {
     }
 
     fn too_late(&self) -> Fault {
-        Fault::Unreached(format!("no connection within {:?}", self.config.timeout))
+        // There was no time to ask what it speaks.
+        let first = self.connected.load(Ordering::Acquire) == 0;
+        let hint = if first && self.config.is_encrypted() {
+            "; make sure that it speaks TLS there"
+        } else {
+            ""
+        };
+        Fault::Unreached(format!("no connection within {:?}{hint}", self.config.timeout))
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Connection> {
