@@ -1,5 +1,5 @@
-//! A bucket that has no room: everybody is told so, nothing that was acknowledged is lost, whoever has the tasks still sees them,
-//! and what could not be kept is kept when there is room again.
+//! A bucket that has no room: everybody is told so, nothing that was acknowledged is lost, all can look at the tasks, and what
+//! could not be kept is kept when there is room again.
 #![cfg(feature = "cloud")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,8 +13,8 @@ use omniq_model::{
 use omniq_services::{Quota, Room};
 use omniq_store::object::{Config, ObjectResults, ObjectTasks, Root};
 use omniq_store::{
-    End, Enqueued, ErrorKind, Filter, Finished, How, Options, Result, ResultKey,
-    ResultStore, Session, StagedResult, SystemClock, TaskStore, Want, WorkerInfo,
+    End, Enqueued, ErrorKind, Filter, Finished, How, Options, Result, ResultKey, ResultStore,
+    Session, StagedResult, SystemClock, TaskStore, Want, WorkerInfo,
 };
 
 /// How long the owner of the bucket may be silent: what a full one makes of it takes longer.
@@ -89,7 +89,8 @@ async fn comes_back(room: Room, folder: &str, says: &str) {
     println!("{room:?}: another one after {:?}", begun.elapsed());
     is_full(guest.enqueue(vec![task(12)]).await, says);
     is_full(owner.finish(&session, ends.clone()).await, says);
-    is_full(open().await, says);
+    let late = open().await.unwrap();
+    is_full(late.enqueue(vec![task(13)]).await, says);
     let results = ObjectResults::new(root.clone(), Arc::new(SystemClock::default()));
     let key = ResultKey { task: ends[0].id, token: ends[0].token };
     let ttl = Span::from_secs(60);
@@ -99,7 +100,9 @@ async fn comes_back(room: Room, folder: &str, says: &str) {
     let expected = BTreeMap::from([(State::Running, 2), (State::Ready, 1)]);
     let begun = Instant::now();
     while begun.elapsed() < LEASE * 3 {
-        assert_eq!(owner.count(&Filter::default()).await.unwrap(), expected, "{begun:?}");
+        for store in [&owner, &guest, &late] {
+            assert_eq!(store.count(&Filter::default()).await.unwrap(), expected, "{begun:?}");
+        }
         let info = owner.get(&[ends[0].id, task(10).id]).await.unwrap();
         assert!(info[0].is_some() && info[1].is_none(), "{info:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -116,12 +119,13 @@ async fn comes_back(room: Room, folder: &str, says: &str) {
         assert!(matches!(answers[..], [Enqueued::Created | Enqueued::Duplicate { .. }]));
     }
     let expected = BTreeMap::from([(State::Succeeded, 2), (State::Ready, 3)]);
-    for store in [&owner, &guest] {
+    for store in [&owner, &guest, &late] {
         let counts = again(async || store.count(&Filter::default()).await).await;
         assert_eq!(counts, expected, "what was refused is not there");
     }
     owner.close().await.unwrap();
     guest.close().await.unwrap();
+    late.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

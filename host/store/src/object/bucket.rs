@@ -20,7 +20,7 @@ use super::objects::{Objects, random};
 use super::segment::{BucketJournal, take_over};
 use super::{inbox, meta};
 use crate::log::wire::{In, Out, Read};
-use crate::log::{Engine, Gate, Limits, Query, Signals};
+use crate::log::{Engine, Fault, Gate, Limits, Query, Signals};
 use crate::{Clock, Error, ErrorKind, Interest, Result};
 
 /// Requests to the owner that wait at most; more callers wait to be let in.
@@ -314,7 +314,11 @@ async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<u64
         // Who opens the store is to find somebody who answers, and an owner that has just died is still one for a lease.
         let now = Request::Query(Query::Now);
         let greeted = async {
-            while ask_guest(&calls, &now, config.patience).await.is_err() {
+            // Who cannot ask, because there is no room for a question, reads what is there.
+            while !matches!(
+                ask_guest(&calls, &now, config.patience).await,
+                Ok(_) | Err(Fault::Full(_))
+            ) {
                 tokio::time::sleep(config.poll).await;
             }
         };

@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::frame::Request;
 use super::guest::Call;
-use super::objects::NAME;
+use super::objects::{NAME, Objects};
 use super::tasks::Config;
-use super::{bucket, folder, seat};
+use super::{bucket, folder, seat, segment};
 use crate::guard::LONG;
-use crate::log::{Answer, Engine, Fault, Signals};
+use crate::log::{Answer, Engine, Fault, Query, Signals};
 use crate::{Error, Result};
 
 /// Who has the tasks.
@@ -100,6 +100,7 @@ impl Hub {
     pub(super) async fn call(&self, mut request: Request, action: &'static str) -> Result<Answer> {
         let patience = self.config.patience * if request.is_long() { LONG } else { 1 };
         let deadline = Instant::now() + patience;
+        let is_bucket = self.config.root.folder.is_none();
         let mut seats = self.seat.subscribe();
         loop {
             let seat = seats.borrow_and_update().clone();
@@ -119,26 +120,40 @@ impl Hub {
                     let outcome = timeout_at(deadline, ask_guest(&calls, &request, patience)).await;
                     match (outcome, request) {
                         (Ok(Err(Fault::Closed)), request) => request,
+                        (Ok(Err(Fault::Full(_))), Request::Query(query)) if is_bucket => {
+                            return self.read(&query).await;
+                        }
                         (Ok(Err(Fault::Lost(_))), request @ Request::Query(_)) => request,
                         (Ok(outcome), _) => return self.told(outcome, action),
                         (Err(_), _) => return Err(self.late(action, patience)),
                     }
                 }
                 (Seat::Vacant | Seat::Loading, request) => request,
-                (Seat::Broken(error), _) => {
-                    return Err(match &*error {
-                        Error::Full { place, reason } => {
-                            Error::Full { place: place.clone(), reason: reason.clone() }
-                        }
-                        error => Error::not_applied(NAME, action, error.to_string()),
-                    });
-                }
+                (Seat::Broken(error), request) => match (&*error, request) {
+                    (Error::Full { .. }, Request::Query(query)) if is_bucket => {
+                        return self.read(&query).await;
+                    }
+                    (Error::Full { place, reason }, _) => {
+                        return Err(Error::Full { place: place.clone(), reason: reason.clone() });
+                    }
+                    (error, _) => {
+                        return Err(Error::not_applied(NAME, action, error.to_string()));
+                    }
+                },
                 (Seat::Closed, _) => return Err(Error::Closed(NAME)),
             };
             if !matches!(timeout_at(deadline, seats.changed()).await, Ok(Ok(()))) {
                 return Err(self.nobody(action));
             }
         }
+    }
+
+    /// Answers a question from what is in the bucket, where there is no room for putting it to the process that has the tasks.
+    /// What was committed before is seen, as ever.
+    async fn read(&self, query: &Query) -> Result<Answer> {
+        let (state, _) = segment::read_all(&Objects::new(self.config.root.clone())).await?;
+        let now = self.config.clock.now().max(state.now);
+        Ok(query.look(&state.core, now))
     }
 
     fn told(&self, outcome: Result<Answer, Fault>, action: &'static str) -> Result<Answer> {

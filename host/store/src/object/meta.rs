@@ -10,7 +10,7 @@ use crate::{Error, Layout, Result};
 /// The layout this version writes, and the oldest it works with.
 const SCHEMA: u32 = 1;
 const OLDEST: u32 = 1;
-const NAME: &str = "tasks/meta";
+pub(super) const NAME: &str = "tasks/meta";
 
 /// The layout of the store there, which is made if there is none.
 ///

@@ -88,14 +88,10 @@ fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
 /// Reads all there is, and puts an entry of this owner behind it. From then on nobody else's entry can follow.
 pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State, u64)> {
     const ACTION: &str = "take the tasks over";
-    // Each turn somebody else was faster, or threw away what was being read.
+    // Each turn somebody else was faster.
     loop {
-        let (mut state, image_bytes) = newest_image(objects).await?;
-        replay(objects, &mut state).await?;
+        let (mut state, image_bytes) = read_all(objects).await?;
         let slot = state.applied + 1;
-        if imaged(objects).await? >= slot {
-            continue;
-        }
         let entry = Entry::new(state.now, 0).into_bytes();
         failpoint::hit("object.take_over.before_fence");
         let sealed = Bytes::from(seal(owner, slot, &entry));
@@ -117,6 +113,18 @@ pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State
         let place = format!("{}/{}", objects.root.shown, name(slot));
         state.replay(&entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
         return Ok((state, image_bytes));
+    }
+}
+
+/// Reads all there is: what was committed before this was called, and maybe more. With it comes how large the image was.
+pub(super) async fn read_all(objects: &Objects) -> Result<(State, u64)> {
+    // Each turn somebody threw away what was being read.
+    loop {
+        let (mut state, image_bytes) = newest_image(objects).await?;
+        replay(objects, &mut state).await?;
+        if imaged(objects).await? <= state.applied {
+            return Ok((state, image_bytes));
+        }
     }
 }
 
