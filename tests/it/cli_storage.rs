@@ -1,5 +1,6 @@
 //! `omniq storage`: what the stores are, and how a queue goes from one to another.
 
+use omniq_services::{Kind, Server};
 use serde_json::json;
 
 use crate::support::place::Place;
@@ -138,5 +139,26 @@ fn nothing_is_copied_while_somebody_works_on_it() {
     ] {
         let ended = place.run(words).end();
         assert_eq!(ended.code, code, "{words}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_server_is_reached_over_tls_or_it_is_said_why_not() {
+    let server = Server::start(Kind::Redis, &[("tls", "on")]);
+    let place = Place::empty();
+    let json = place.run(&format!("storage check -o json --store {}", server.url())).end().json();
+    assert_eq!(json["stores"][0]["state"], "ok", "{json}");
+
+    // Without the file of the authority.
+    let address = server.address();
+    for words in ["storage check", "doctor", "task list"] {
+        let url = format!("rediss://:secret@{address}/0");
+        let ended = place.run(&format!("{words} --store {url}")).end();
+        let said = ended.text() + &ended.stderr;
+        assert_ne!(ended.code, 0, "{words}: {said}");
+        for part in [&format!("rediss://{address}/0"), "nobody who is trusted", "`tls_ca=FILE`"] {
+            assert!(said.contains(part), "{words}: no `{part}` in {said}");
+        }
+        assert!(!said.contains("secret"), "{words}: {said}");
     }
 }
