@@ -61,6 +61,8 @@ fn a_bucket_has_no_room() {
     quota.set(Room::None);
     let parts = ["s3://omniq/", "is full", "507 Insufficient Storage", "free some space"];
     let refused = queue.refused(&parts);
+    let quick = queue.known[1].ids()[0];
+    assert_eq!(place.says(&format!("result {quick}")).trim(), "2", "what is there can be read");
     until("a running task to have ended", PATIENCE, || {
         queue.worker.stderr().contains("could not commit ends")
     });
