@@ -9,7 +9,7 @@ use crate::{
     Outcome, Page, Session, Stats,
 };
 
-/// The answer to a [`Command`] or a [`Query`](super::Query).
+/// The answer to a [`Command`] or to a question.
 #[derive(Debug)]
 pub enum Answer {
     /// It is done.
