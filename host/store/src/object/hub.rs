@@ -121,7 +121,7 @@ impl Hub {
                     match (outcome, request) {
                         (Ok(Err(Fault::Closed)), request) => request,
                         (Ok(Err(Fault::Full(_))), Request::Query(query)) if is_bucket => {
-                            return self.read(&query).await;
+                            return self.read(&query, action, deadline).await;
                         }
                         (Ok(Err(Fault::Lost(_))), request @ Request::Query(_)) => request,
                         (Ok(outcome), _) => return self.told(outcome, action),
@@ -131,7 +131,7 @@ impl Hub {
                 (Seat::Vacant | Seat::Loading, request) => request,
                 (Seat::Broken(error), request) => match (&*error, request) {
                     (Error::Full { .. }, Request::Query(query)) if is_bucket => {
-                        return self.read(&query).await;
+                        return self.read(&query, action, deadline).await;
                     }
                     (Error::Full { place, reason }, _) => {
                         return Err(Error::Full { place: place.clone(), reason: reason.clone() });
@@ -150,8 +150,12 @@ impl Hub {
 
     /// Answers a question from what is in the bucket, where there is no room for putting it to the process that has the tasks.
     /// What was committed before is seen, as ever.
-    async fn read(&self, query: &Query) -> Result<Answer> {
-        let (state, _) = segment::read_all(&Objects::new(self.config.root.clone())).await?;
+    async fn read(&self, query: &Query, action: &'static str, deadline: Instant) -> Result<Answer> {
+        let objects = Objects::new(self.config.root.clone());
+        let Ok(read) = timeout_at(deadline, segment::read_all(&objects)).await else {
+            return Err(self.late(action, self.config.patience));
+        };
+        let (state, _) = read?;
         let now = self.config.clock.now().max(state.now);
         Ok(query.look(&state.core, now))
     }
