@@ -6,6 +6,8 @@
 
 #[path = "place/bucket.rs"]
 mod place;
+#[path = "support/task.rs"]
+mod sample;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -25,11 +27,11 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use omniq_conformance::{Factory, Place, Stores, Stress, stress};
-use omniq_model::{
-    Digest, Lane, ModuleRef, Payload, SessionId, State, Task, TaskId, TaskResult, Timestamp,
-};
+use omniq_model::{Lane, Payload, SessionId, State, TaskId, TaskResult, Timestamp};
 use omniq_store::object::{Config, ObjectTasks};
 use omniq_store::{End, Enqueued, Filter, How, ManualClock, Result, TaskStore, Want, WorkerInfo};
+
+use self::sample::task;
 
 type Said<T> = object_store::Result<T>;
 
@@ -199,16 +201,6 @@ impl Place for DisturbedPlace {
 async fn a_bucket_that_fails_lies_and_lists_what_was_keeps_its_promises() {
     let run = Stress { seed: 3, clients: 8, steps: 150, faults: 50 };
     stress(&Disturbances, run).await.assert_clean();
-}
-
-fn task(number: u64) -> Task {
-    let module = ModuleRef {
-        digest: Digest::from_sha256([7; 32]),
-        name: "m".parse().unwrap(),
-        version: "1".parse().unwrap(),
-        unknown: Default::default(),
-    };
-    Task::new(TaskId::derived(&[&number.to_be_bytes()]), module, "f", Payload::cbor([0xa0]))
 }
 
 /// Asks again until somebody answers.

@@ -3,13 +3,14 @@
 #![cfg(feature = "cloud")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/task.rs"]
+mod sample;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use omniq_model::{
-    Digest, Lane, ModuleRef, Payload, SessionId, Span, State, Task, TaskId, TaskResult,
-};
+use omniq_model::{Lane, Payload, SessionId, Span, State, TaskResult};
 use omniq_services::{Quota, Room};
 use omniq_store::object::{Config, ObjectResults, ObjectTasks, Root};
 use omniq_store::{
@@ -17,19 +18,11 @@ use omniq_store::{
     Session, StagedResult, SystemClock, TaskStore, Want, WorkerInfo,
 };
 
+use self::sample::task;
+
 /// How long the owner of the bucket may be silent: what a full one makes of it takes longer.
 const LEASE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn task(number: u64) -> Task {
-    let module = ModuleRef {
-        digest: Digest::from_sha256([7; 32]),
-        name: "m".parse().unwrap(),
-        version: "1".parse().unwrap(),
-        unknown: Default::default(),
-    };
-    Task::new(TaskId::derived(&[&number.to_be_bytes()]), module, "f", Payload::cbor([0xa0]))
-}
 
 /// A folder of its own in the bucket behind that.
 fn root(quota: &Quota, folder: &str) -> Root {

@@ -3,17 +3,20 @@
 //! Each test starts its own program again as the child, which finds its role and the place in its environment.
 #![allow(dead_code, reason = "each test uses another part")]
 
+#[path = "task.rs"]
+mod sample;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use omniq_model::{
-    Digest, Lane, ModuleRef, Payload, SessionId, State, Task, TaskId, TaskResult, Timestamp,
-};
+use omniq_model::{Lane, Payload, SessionId, State, TaskResult, Timestamp};
 use omniq_store::{
     End, Enqueued, Filter, Finished, Held, How, Lease, Select, Session, TaskStore, Want, WorkerInfo,
 };
+
+pub use self::sample::task;
 
 /// What the child is to do.
 pub const ROLE: &str = "OMNIQ_TEST_ROLE";
@@ -43,16 +46,6 @@ pub fn start<V: AsRef<OsStr>>(
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-pub fn task(number: u64) -> Task {
-    let module = ModuleRef {
-        digest: Digest::from_sha256([7; 32]),
-        name: "m".parse().unwrap(),
-        version: "1".parse().unwrap(),
-        unknown: Default::default(),
-    };
-    Task::new(TaskId::derived(&[&number.to_be_bytes()]), module, "f", Payload::cbor([0xa0]))
 }
 
 pub async fn session(store: &dyn TaskStore, id: u64) -> Session {
