@@ -46,6 +46,11 @@ struct Disturbed {
     cut: tokio::sync::watch::Sender<bool>,
     /// Milliseconds that an entry of the log takes to be read.
     slow: AtomicU64,
+    /// Whoever takes over leaves a mark: reading one fails as long as it is set.
+    blind: AtomicBool,
+    /// Leaving one waits as long as it is set; counts those who wait.
+    held: tokio::sync::watch::Sender<bool>,
+    waiting: AtomicUsize,
     /// Lists show what was there when the folder was listed before.
     stale: AtomicBool,
     lists: Arc<Mutex<HashMap<String, Vec<ObjectMeta>>>>,
@@ -59,6 +64,9 @@ impl Disturbed {
             roll: AtomicU64::new(1),
             cut: tokio::sync::watch::Sender::new(false),
             slow: AtomicU64::new(0),
+            blind: AtomicBool::new(false),
+            held: tokio::sync::watch::Sender::new(false),
+            waiting: AtomicUsize::new(0),
             stale: AtomicBool::new(stale),
             lists: Arc::default(),
         })
@@ -103,6 +111,10 @@ impl ObjectStore for Disturbed {
         options: PutOptions,
     ) -> Said<PutResult> {
         self.pass().await?;
+        if location.as_ref().contains("/epoch/") && *self.held.borrow() {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = self.held.subscribe().wait_for(|held| !*held).await;
+        }
         let done = self.bucket.put_opts(location, payload, options).await?;
         // It was done, and nobody is told.
         if self.fails() { Err(unavailable()) } else { Ok(done) }
@@ -118,6 +130,9 @@ impl ObjectStore for Disturbed {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Said<GetResult> {
         self.pass().await?;
+        if location.as_ref().contains("/epoch/") && self.blind.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
         if location.as_ref().contains("/log/") {
             tokio::time::sleep(Duration::from_millis(self.slow.load(Ordering::Relaxed))).await;
         }
@@ -290,6 +305,86 @@ async fn an_owner_that_was_cut_off_changes_nothing_when_it_comes_back() {
     let counts = store.count(&Filter::default()).await.unwrap();
     println!("{turns:?} cuts, {} acknowledged, {counts:?}", acknowledged.len());
     assert_eq!(counts, BTreeMap::from([(State::Succeeded, acknowledged.len() as u64)]));
+}
+
+/// Opens the tasks of a bucket as a process that sees it through that link.
+async fn open(link: &Arc<Disturbed>, clock: &ManualClock) -> ObjectTasks {
+    ObjectTasks::open(place::config(Arc::clone(link) as _, clock)).await.unwrap()
+}
+
+/// Whoever comes back does not get to know that another took over, and the log it wrote to has been thrown away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_an_owner_acknowledges_that_cannot_see_its_successor_is_there() {
+    let bucket = Arc::new(InMemory::new());
+    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+    let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
+    let before = open(&first, &clock).await;
+    before.enqueue(vec![task(1)]).await.unwrap();
+    first.cut.send_replace(true);
+    let late = tokio::spawn(async move { (before.enqueue(vec![task(2)]).await, before) });
+    let after = open(&second, &clock).await;
+    for number in 100..400 {
+        after.enqueue(vec![task(number)]).await.unwrap();
+    }
+    let entries = bucket.list(Some(&Path::from("a/b/tasks/log"))).count().await;
+    assert!(entries < 200, "{entries}: images replace the log");
+    first.blind.store(true, Ordering::Relaxed);
+    first.cut.send_replace(false);
+    let (answer, before) = late.await.unwrap();
+    if answer.is_ok() {
+        assert!(after.get(&[task(2).id]).await.unwrap()[0].is_some(), "{answer:?} and is lost");
+    }
+    first.blind.store(false, Ordering::Relaxed);
+    let found = again(async || before.get(&[task(399).id]).await).await;
+    assert!(found[0].is_some());
+}
+
+/// The same for looks: signs of life that arrive again do not let it speak for the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_owner_that_cannot_see_its_successor_shows_nothing_old() {
+    let bucket = Arc::new(InMemory::new());
+    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+    let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
+    let before = open(&first, &clock).await;
+    before.enqueue(vec![task(1)]).await.unwrap();
+    first.cut.send_replace(true);
+    let after = open(&second, &clock).await;
+    after.enqueue(vec![task(2)]).await.unwrap();
+    first.blind.store(true, Ordering::Relaxed);
+    first.cut.send_replace(false);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
+    while tokio::time::Instant::now() < deadline {
+        let found = before.get(&[task(2).id]).await;
+        assert!(found.is_err(), "{found:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.blind.store(false, Ordering::Relaxed);
+    let found = again(async || before.get(&[task(2).id]).await).await;
+    assert!(found[0].is_some());
+}
+
+/// The owner comes back between when another takes it for dead and when that one says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_takes_over_waits_for_an_owner_that_just_came_back() {
+    let bucket = Arc::new(InMemory::new());
+    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+    let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
+    let before = open(&first, &clock).await;
+    before.enqueue(vec![task(1)]).await.unwrap();
+    first.cut.send_replace(true);
+    second.held.send_replace(true);
+    let opening = tokio::spawn(ObjectTasks::open(place::config(Arc::clone(&second) as _, &clock)));
+    while second.waiting.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.cut.send_replace(false);
+    again(async || before.get(&[task(1).id]).await).await;
+    second.held.send_replace(false);
+    let after = opening.await.unwrap().unwrap();
+    after.enqueue(vec![task(2)]).await.unwrap();
+    if let Ok(found) = before.get(&[task(2).id]).await {
+        assert!(found[0].is_some(), "it shows what was before");
+    }
 }
 
 /// Opening takes three leases here, since the log is long and slow to read.

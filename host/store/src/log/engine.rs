@@ -60,13 +60,8 @@ pub trait Journal: Send + 'static {
 /// Whether this process may still speak for the store: a look must not show what is long over.
 #[async_trait]
 pub trait Gate: fmt::Debug + Send + Sync {
-    /// As far as it knows without asking anybody.
-    fn is_open(&self) -> bool;
-
-    /// The same, asked of others where it does not know and they can be asked.
-    async fn opens(&self) -> bool {
-        self.is_open()
-    }
+    /// As far as it knows, or can find out soon.
+    async fn opens(&self) -> bool;
 }
 
 /// Keeps an image; called on a thread of its own.

@@ -1,8 +1,9 @@
 //! Who owns a bucket: whoever's entry is the last of the log.
 //!
 //! An owner writes down that it lives (`beat/EPOCH`), and when it closes that it has gone. Another process takes over when
-//! it has seen no sign of life for a lease on its own clock. Clocks only spare needless changes; that two never write is
-//! the log's doing ([`super::segment`]).
+//! it has seen no sign of life for a lease on its own clock, and first leaves a mark (`epoch/EPOCH`). That two never write
+//! is the log's doing ([`super::segment`]), whatever clocks say. Who is asked what there is does not ask the log: see
+//! [`Pulse`].
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -109,13 +110,25 @@ async fn turn(keeper: &mut Keeper, objects: &Objects, known: &mut u64) -> Result
         0 => true,
         last => beat_of(objects, last).await?.is_some_and(|beat| beat.gone),
     };
-    *known = if has_gone { last } else { visit(keeper, objects, last).await? };
-    if keeper.is_closing() { Ok(()) } else { own(keeper, objects, *known + 1).await }
+    let before = if has_gone {
+        Before { epoch: last, beat: None }
+    } else {
+        visit(keeper, objects, last).await?
+    };
+    *known = before.epoch;
+    if keeper.is_closing() { Ok(()) } else { own(keeper, objects, before).await }
+}
+
+/// The owner that was, and its last sign of life as far as it was seen.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    epoch: u64,
+    beat: Option<Beat>,
 }
 
 /// Is the owner until the store is closed, or another process has taken over; nothing if another was faster.
-async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
-    let owner = random()?;
+async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<()> {
+    let (owner, epoch) = (random()?, before.epoch + 1);
     let pulse = Arc::new(Pulse::new(keeper.config.lease, Arc::clone(&keeper.config.clock)));
     if !objects.create(&epoch_name(epoch), owner.to_vec().into(), ACTION).await? {
         return Ok(());
@@ -124,9 +137,13 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
     objects.replace(&beat_name(epoch), first.write().into(), ACTION).await?;
     keeper.sit(Seat::Loading);
     let signals = Arc::clone(&keeper.signals);
+    let taking = async {
+        outlast(objects, before, keeper.config.lease).await;
+        take_over(objects, &owner).await
+    };
     // Reading may take longer than a lease, and is a sign of life.
     let taken = tokio::select! {
-        taken = take_over(objects, &owner) => taken,
+        taken = taking => taken,
         never = pulse.keep_beating(objects, epoch, &signals) => match never {},
     };
     let (state, image_bytes) = match taken {
@@ -136,19 +153,12 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
             return Err(error);
         }
     };
-    let successor = epoch_name(epoch + 1);
-    let gate = Arc::new(Watch {
-        pulse: Arc::clone(&pulse),
-        objects: objects.clone(),
-        successor: successor.clone(),
-    });
+    let gate = Watch { pulse: Arc::clone(&pulse), objects: objects.clone(), epoch };
     let journal = BucketJournal {
         objects: objects.clone(),
         owner,
         handle: tokio::runtime::Handle::current(),
         closing: keeper.closing.clone(),
-        gate: Arc::clone(&gate) as _,
-        successor,
         since: (0, 0),
         every: keeper.config.image_every,
         image_bytes: Arc::new(AtomicU64::new(image_bytes)),
@@ -158,9 +168,10 @@ async fn own(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<()> {
     let clock = Arc::clone(&keeper.config.clock);
     let engine = Engine::start(state, journal, clock, Arc::clone(&signals), Limits::default())
         .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?
-        .behind(gate);
+        .behind(Arc::new(gate));
     let engine = Arc::new(engine);
     pulse.beat(objects, epoch, &signals).await;
+    pulse.look(objects, epoch).await;
     keeper.sit(Seat::Owner(Arc::clone(&engine)));
     let poll = keeper.config.poll;
     tokio::select! {
@@ -182,14 +193,31 @@ async fn leave(objects: &Objects, epoch: u64) {
     let _ = objects.replace(&beat_name(epoch), gone.write().into(), ACTION).await; // or after a lease
 }
 
-/// Whether an owner may speak for the store.
+/// Waits until an owner that came back after all speaks no more: one that gave a sign of life after it was taken for dead
+/// may not see the mark of who takes over before it looks again.
+async fn outlast(objects: &Objects, before: Before, lease: Duration) {
+    let marked = Instant::now();
+    let lease = before.beat.map_or(lease, |beat| beat.lease.max(lease));
+    while marked.elapsed() < lease {
+        match beat_of(objects, before.epoch).await {
+            Ok(beat) if beat == before.beat || beat.is_none_or(|beat| beat.gone) => return,
+            _ => tokio::time::sleep(lease / 10).await,
+        }
+    }
+}
+
+/// Whether an owner may speak for the store: for part of a lease after a sign of life, and after it looked for the mark of
+/// somebody who takes over and found none. Who takes over has either seen no such sign for longer than that, or waits for
+/// as long after its mark ([`outlast`]).
 #[derive(Debug)]
 struct Pulse {
     begun: Instant,
     /// What tells of time in which this machine slept, and others may have taken over.
     clock: Arc<dyn Clock>,
-    /// The [`age`](Self::age) in milliseconds at which the last sign of life that arrived was sent.
+    /// Until what [`age`](Self::age) in milliseconds the last sign of life that arrived does.
     alive: AtomicU64,
+    /// The same for the last look at the mark, which came after a sign of life that does.
+    alone: AtomicU64,
     lease: Duration,
     /// Signs of life so far.
     count: AtomicU64,
@@ -200,9 +228,10 @@ struct Pulse {
 impl Pulse {
     fn new(lease: Duration, clock: Arc<dyn Clock>) -> Self {
         let begun = Instant::now();
-        let (alive, count, has_no_room) = (0.into(), 0.into(), false.into());
-        let pulse = Self { begun, clock, alive, lease, count, has_no_room };
-        pulse.alive.store(pulse.age(), Ordering::Release);
+        let (alive, alone, count, has_no_room) = (0.into(), 0.into(), 0.into(), false.into());
+        let pulse = Self { begun, clock, alive, alone, lease, count, has_no_room };
+        pulse.alive.store(pulse.until(pulse.age()), Ordering::Release);
+        pulse.alone.store(pulse.until(pulse.age()), Ordering::Release);
         pulse
     }
 
@@ -210,6 +239,21 @@ impl Pulse {
     fn age(&self) -> u64 {
         let age = self.begun.elapsed() + self.clock.leapt();
         u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Until when what was sent or asked at that age does: long before another process may take over, whose clock may run
+    /// a little faster than ours.
+    fn until(&self, age: u64) -> u64 {
+        let span = self.lease.mul_f64(0.6).as_millis();
+        age.saturating_add(u64::try_from(span).unwrap_or(u64::MAX))
+    }
+
+    fn is_alive(&self) -> bool {
+        self.age() < self.alive.load(Ordering::Acquire)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.is_alive() && self.age() < self.alone.load(Ordering::Acquire)
     }
 
     /// Some signs of life in each lease, for ever.
@@ -220,14 +264,23 @@ impl Pulse {
         }
     }
 
-    /// Long before another process may take over, its clock may run a little faster than ours.
-    fn is_fresh(&self) -> bool {
-        let alive = self.alive.load(Ordering::Acquire);
-        Duration::from_millis(self.age().saturating_sub(alive)) < self.lease.mul_f64(0.6)
+    /// Looks whether somebody takes over: `true` if so.
+    async fn look(&self, objects: &Objects, epoch: u64) -> bool {
+        let (asked, is_alive) = (self.age(), self.is_alive());
+        match objects.get(&epoch_name(epoch + 1), ACTION).await {
+            Ok(None) if is_alive => self.alone.store(self.until(asked), Ordering::Release),
+            Ok(None) | Err(_) => {}
+            Ok(Some(_)) => {
+                self.alone.store(0, Ordering::Release);
+                return true;
+            }
+        }
+        false
     }
 
+    /// Gives a sign of life.
     async fn beat(&self, objects: &Objects, epoch: u64, signals: &Signals) {
-        let sent = self.age();
+        let (sent, was_alive) = (self.age(), self.is_alive());
         let beat = Beat {
             count: self.count.fetch_add(1, Ordering::Relaxed) + 1,
             work: signals.changes(Interest::Work).0,
@@ -237,7 +290,10 @@ impl Pulse {
         };
         let arrived = objects.replace(&beat_name(epoch), beat.write().into(), ACTION).await;
         if arrived.is_ok() {
-            self.alive.store(sent, Ordering::Release);
+            if !was_alive {
+                self.alone.store(0, Ordering::Release); // somebody may have taken over meanwhile
+            }
+            self.alive.store(self.until(sent), Ordering::Release);
         }
         let has_no_room = arrived.is_err_and(|error| error.kind() == ErrorKind::Full);
         self.has_no_room.store(has_no_room, Ordering::Release);
@@ -249,24 +305,19 @@ impl Pulse {
 struct Watch {
     pulse: Arc<Pulse>,
     objects: Objects,
-    /// What is there once somebody has.
-    successor: String,
+    epoch: u64,
 }
 
 #[async_trait]
 impl Gate for Watch {
-    fn is_open(&self) -> bool {
-        self.pulse.is_fresh()
-    }
-
     /// A full bucket takes no signs of life, but it can be read: whoever takes over leaves something there, before anything
     /// else. One that does not answer is not asked, for that would take long.
     async fn opens(&self) -> bool {
-        if self.is_open() {
+        if self.pulse.is_fresh() {
             return true;
         }
         self.pulse.has_no_room.load(Ordering::Acquire)
-            && matches!(self.objects.get(&self.successor, ACTION).await, Ok(None))
+            && matches!(self.objects.get(&epoch_name(self.epoch + 1), ACTION).await, Ok(None))
     }
 }
 
@@ -289,11 +340,11 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
         ends.mark_unchanged();
         pulse.beat(objects, epoch, signals).await;
         left = left.saturating_sub(waited.elapsed());
+        if (left.is_zero() || !pulse.is_fresh()) && pulse.look(objects, epoch).await {
+            return;
+        }
         if left.is_zero() {
             left = period;
-            if matches!(objects.get(&epoch_name(epoch + 1), ACTION).await, Ok(Some(_))) {
-                return;
-            }
             inbox::tidy(objects, &mut seen, pulse.lease * 20).await;
             // Epochs stay: by them a process that was stopped for long finds out that it is the owner no more.
             let _ = objects.delete(&beat_name(epoch.saturating_sub(3)), ACTION).await; // or next time
@@ -302,8 +353,8 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
 }
 
 /// Is a guest until the store is closed and all is answered, or the owner has given no sign of life for a lease, or has
-/// gone. Returns the epoch that is over.
-async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<u64> {
+/// gone. Returns which owner is no more.
+async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<Before> {
     let (calls, to_send) = mpsc::channel(QUEUE);
     let (config, signals) = (keeper.config.clone(), Arc::clone(&keeper.signals));
     // On its own: what is in the bucket when the owner dies is answered by whoever comes after it.
@@ -325,7 +376,7 @@ async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<u64
         tokio::select! {
             () = greeted => {}
             over = &mut watched => return Ok(over),
-            () = keeper.closed() => return Ok(epoch),
+            () = keeper.closed() => return Ok(Before { epoch, beat: None }),
         }
     }
     keeper.sit(Seat::Guest(calls));
@@ -334,15 +385,16 @@ async fn visit(keeper: &mut Keeper, objects: &Objects, epoch: u64) -> Result<u64
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
     let over = tokio::select! {
-        _ = &mut pumping => epoch,
         over = &mut watched => over,
-        () = closed => epoch,
+        // Only when it is being closed, and all is answered.
+        _ = &mut pumping => Before { epoch, beat: None },
+        () = closed => Before { epoch, beat: None },
     };
     keeper.sit(Seat::Vacant);
     Ok(over)
 }
 
-/// Watches the owner's signs of life; returns the epoch of the owner that has gone or died. How long it may be silent is
+/// Watches the owner's signs of life; returns which owner has gone or died. How long it may be silent is
 /// what it said itself, `lease` if it has not said anything yet.
 async fn watch(
     objects: &Objects,
@@ -350,11 +402,11 @@ async fn watch(
     signals: &Signals,
     lease: Duration,
     poll: Duration,
-) -> u64 {
+) -> Before {
     let (mut last, mut silence) = (None::<Beat>, Silence::default());
     loop {
         match beat_of(objects, epoch).await {
-            Ok(Some(beat)) if beat.gone => return epoch,
+            Ok(Some(beat)) if beat.gone => return Before { epoch, beat: None },
             Ok(beat) if beat != last => {
                 silence = Silence::from(Instant::now());
                 tell(signals, last, beat);
@@ -365,7 +417,7 @@ async fn watch(
         }
         let lease = last.map_or(lease, |beat| beat.lease);
         if silence.span > lease {
-            return epoch;
+            return Before { epoch, beat: last };
         }
         if matches!(objects.get(&epoch_name(epoch + 1), ACTION).await, Ok(Some(_))) {
             (epoch, last, silence) = (epoch + 1, None, Silence::default());
@@ -423,7 +475,9 @@ mod tests {
         assert!(pulse.is_fresh());
         clock.leap(Duration::from_secs(60));
         assert!(!pulse.is_fresh());
-        pulse.alive.store(pulse.age(), Ordering::Release);
+        pulse.alive.store(pulse.until(pulse.age()), Ordering::Release);
+        assert!(!pulse.is_fresh(), "somebody may have taken over");
+        pulse.alone.store(pulse.until(pulse.age()), Ordering::Release);
         assert!(pulse.is_fresh());
         tokio::time::advance(lease).await;
         assert!(!pulse.is_fresh());

@@ -1,8 +1,9 @@
 //! The log of a bucket: one object for each entry, each created once under its number.
 //!
 //! The number is what keeps a second owner out: of two who create an entry of the same number one fails, and the one that
-//! fails is the owner no more. So a new owner's first act is an entry of its own behind the last one there is. Every object
-//! names its owner, so that one whose answer was lost is known again.
+//! fails is the owner no more. So a new owner's first act is an entry of its own behind the last one there is, a fence: the
+//! next thing the owner before it can write. Fences stay when an image replaces the log, so that however late that one
+//! comes back, the number is taken. Every object names its owner, so that one whose answer was lost is known again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use omniq_model::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 use super::image_file;
 use super::objects::{Objects, WIDTH, random};
 use crate::log::wire::{In, Out};
-use crate::log::{Entry, Fault, Gate, Journal, Keep, State};
+use crate::log::{Entry, Fault, Journal, Keep, State};
 use crate::{Error, ErrorKind, Result, failpoint};
 
 const MAGIC: [u8; 8] = *b"OMNIQSEG";
@@ -32,6 +34,10 @@ const REFUSING: Duration = Duration::from_secs(1);
 /// How often an entry is asked for before a takeover is given up.
 const TRIES: u32 = 8;
 const HEAD: &str = "tasks/head";
+/// Bytes of what surrounds an entry: see [`seal`].
+const BODY: usize = 8 + 4 + 10 + 8;
+/// Bytes of a fence: the entry is its format and its instant.
+const FENCE: u64 = BODY as u64 + 1 + 8 + 32;
 
 fn name(index: u64) -> String {
     format!("tasks/log/{index:020}")
@@ -56,9 +62,16 @@ fn seal(owner: &Owner, index: u64, entry: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What a new owner puts behind the log: an entry without commands, the only one that is so short.
+fn fence(owner: &Owner, index: u64, now: Timestamp) -> (Vec<u8>, Bytes) {
+    let entry = Entry::new(now, 0).into_bytes();
+    let sealed = seal(owner, index, &entry);
+    debug_assert_eq!(sealed.len() as u64, FENCE);
+    (entry, sealed.into())
+}
+
 /// The entry in an object.
 fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
-    const BODY: usize = 8 + 4 + 10 + 8;
     let damaged =
         |reason: &str| Error::Corrupt { place: place.to_owned(), reason: reason.to_owned() };
     let split = bytes.split_at_checked(bytes.len().saturating_sub(32));
@@ -92,9 +105,8 @@ pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State
     loop {
         let (mut state, image_bytes) = read_all(objects).await?;
         let slot = state.applied + 1;
-        let entry = Entry::new(state.now, 0).into_bytes();
+        let (entry, sealed) = fence(owner, slot, state.now);
         failpoint::hit("object.take_over.before_fence");
-        let sealed = Bytes::from(seal(owner, slot, &entry));
         if !objects.create(&name(slot), sealed.clone(), ACTION).await? {
             match objects.get(&name(slot), ACTION).await? {
                 Some(there) if there == sealed => {}
@@ -137,11 +149,7 @@ async fn imaged(objects: &Objects) -> Result<u64> {
 }
 
 async fn images(objects: &Objects) -> Result<Vec<u64>> {
-    numbers(objects, "tasks/image").await
-}
-
-async fn numbers(objects: &Objects, folder: &str) -> Result<Vec<u64>> {
-    let names = objects.list(folder, "list what there is").await?;
+    let names = objects.list("tasks/image", "list images").await?;
     let number = |name: &String| name.rsplit('/').next()?.parse().ok();
     Ok(names.iter().filter_map(number).collect())
 }
@@ -209,10 +217,6 @@ pub(super) struct BucketJournal {
     /// Where requests run.
     pub handle: Handle,
     pub closing: watch::Receiver<bool>,
-    /// Whether nobody can have taken over yet.
-    pub gate: Arc<dyn Gate>,
-    /// The name of an object that is there once somebody has taken over.
-    pub successor: String,
     /// Bytes and entries of log since the last image.
     pub since: (u64, u64),
     pub every: u64,
@@ -239,10 +243,7 @@ impl Journal for BucketJournal {
         }
         let sealed = Bytes::from(seal(&self.owner, index, entry));
         failpoint::hit("object.append.before_put");
-        let kept = self.handle.block_on(async {
-            append(&self.objects, index, sealed, &self.closing).await?;
-            self.stand(index).await
-        });
+        let kept = self.handle.block_on(append(&self.objects, index, sealed, &self.closing));
         if let Err(Fault::Full(reason)) = &kept {
             let (at, bytes, reason) = (Instant::now(), entry.len(), reason.clone());
             self.full = Some(Full { at, bytes, reason });
@@ -282,27 +283,6 @@ impl BucketJournal {
     /// What had no room a moment ago.
     fn full(&self) -> Option<&Full> {
         self.full.as_ref().filter(|full| full.at.elapsed() < REFUSING)
-    }
-
-    /// Makes sure that the entry is part of the log. A process that was stopped for long may have written where the log of
-    /// later owners has been thrown away, and so have been let.
-    async fn stand(&self, index: u64) -> Result<(), Fault> {
-        const ACTION: &str = "find out whether another process has taken over";
-        let mut closing = self.closing.clone();
-        while !self.gate.is_open() {
-            match self.objects.get(&self.successor, ACTION).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(_)) => {
-                    let _ = self.objects.delete(&name(index), ACTION).await; // nobody reads it
-                    return Err(Fault::Lost("another process has taken the tasks over".into()));
-                }
-                Err(_) if *closing.borrow_and_update() => {
-                    return Err(Fault::Lost("the bucket did not answer".into()));
-                }
-                Err(_) => tokio::time::sleep(jittered(Duration::from_secs(1))).await,
-            }
-        }
-        Ok(())
     }
 }
 
@@ -354,7 +334,8 @@ pub(super) fn jittered(most: Duration) -> Duration {
     most.mul_f64(f64::from(roll) / 255.0)
 }
 
-/// Keeps an image, says so, and deletes what it makes superfluous: two images stay, and the log since the older one.
+/// Keeps an image, says so, and deletes what it makes superfluous: two images stay, the log since the older one, and all
+/// fences.
 async fn keep_image(objects: &Objects, index: u64, image: &[u8]) -> Result<()> {
     const ACTION: &str = "keep an image";
     objects.create(&image_name(index), image_file::seal(index, image).into(), ACTION).await?;
@@ -365,7 +346,7 @@ async fn keep_image(objects: &Objects, index: u64, image: &[u8]) -> Result<()> {
     let images = images(objects).await?;
     let [older_ones @ .., kept, _] = images.as_slice() else { return Ok(()) };
     objects.delete_all(older_ones.iter().map(|index| image_name(*index)), ACTION).await?;
-    let entries = numbers(objects, "tasks/log").await?;
-    let old = entries.into_iter().filter(|index| index <= kept).map(name);
-    objects.delete_all(old, ACTION).await
+    let entries = objects.list_sized("tasks/log", ACTION).await?;
+    let old = entries.into_iter().filter(|(entry, size)| *entry <= name(*kept) && *size != FENCE);
+    objects.delete_all(old.map(|(entry, _)| entry), ACTION).await
 }
