@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::support::backend::Backend;
 use crate::support::place::Place;
 
 #[test]
@@ -34,4 +35,28 @@ fn every_part_gives_a_figure() {
         .filter(|file| file.file_name().to_string_lossy().starts_with("omniq-bench"))
         .collect();
     assert!(left.is_empty(), "its files are removed: {left:?}");
+}
+
+/// The loops over a backend's client say themselves when they did not claim and finish all they inserted.
+#[test]
+fn every_backend_is_held_against_its_own_loops() {
+    for (backend, loops) in [
+        (Backend::File, &["tasks", "rows"][..]),
+        (Backend::Postgres, &["tasks", "rows"]),
+        (Backend::Redis, &["tasks", "rows"]),
+        (Backend::Valkey, &["tasks", "rows"]),
+        (Backend::Nats, &["rows"]),
+    ] {
+        let place = Place::new();
+        let server = backend.shared().map(|server| server.url()).unwrap_or_default();
+        let url = backend.url(&server, place.path(), "bench");
+        let text = place.says(&format!("bench drain --quick -o json --url {url}"));
+        let rows: Vec<Value> = serde_json::from_str(&text).expect("it is JSON");
+        for keeps in loops {
+            let floor = format!("raw claim and finish of {keeps}");
+            let row = rows.iter().find(|row| row["floor_is"] == floor.as_str());
+            let row = row.unwrap_or_else(|| panic!("no `{floor}` in {text}"));
+            assert!(row["floor"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
+        }
+    }
 }

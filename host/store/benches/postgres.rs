@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use omniq_model::{
     Digest, Lane, ModuleRef, Payload, SessionId, Task, TaskId, TaskResult, Timestamp,
 };
+use omniq_store::floor::Keeps;
 use omniq_store::postgres::{Config, Floor, PostgresTasks};
 use omniq_store::{End, How, TaskStore, Want, WorkerInfo};
 
@@ -85,8 +86,9 @@ async fn main() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(10_000);
-    let mut floor =
-        Floor::open(&Config::new(&url).expect("the URL is right")).await.expect("the floor opens");
+    let mut floor = Floor::open(&Config::new(&url).expect("the URL is right"), Keeps::Row)
+        .await
+        .expect("the floor opens");
     let inserted = floor.insert(60_000, 1000).await.expect("it inserts");
     let (drained, took) = floor.drain(500).await.expect("it drains");
     println!(

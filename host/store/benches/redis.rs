@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use omniq_model::{Digest, Lane, ModuleRef, Payload, SessionId, Task, TaskId, TaskResult};
 use omniq_services::{Kind, Server};
+use omniq_store::floor::Keeps;
 use omniq_store::redis::{Config, Floor, RedisTasks};
 use omniq_store::{
     Clock as _, Durability, End, Finished, How, Session, SystemClock, TaskStore, Want, WorkerInfo,
@@ -172,7 +173,7 @@ impl Bench {
     }
 
     async fn floor(&self) -> Floor {
-        Floor::open(&self.config).await.expect("it opens")
+        Floor::open(&self.config, Keeps::Row).await.expect("it opens")
     }
 
     async fn enqueue(&self, count: usize) {

@@ -7,6 +7,16 @@ use async_trait::async_trait;
 
 use crate::{Options, Result};
 
+/// What a bare loop keeps of each task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// A small row that moves between three states: the least with which anything is claimed and finished.
+    Row,
+    /// What a queue cannot do without on that backend: arguments apart from what changes, leases that belong to a session,
+    /// lanes with priorities, results, a history that can be listed. Still nothing is checked, counted or told.
+    Task,
+}
+
 /// A bare loop over a backend's client, with the same batches and the same durability as the store's.
 #[async_trait]
 pub trait Floor: fmt::Debug + Send {
@@ -17,8 +27,8 @@ pub trait Floor: fmt::Debug + Send {
     async fn drain(&mut self, batch: usize) -> Result<(usize, Duration)>;
 }
 
-/// The floor of the backend that `url` names, at that place; `None`: it has none. What it writes is its own and stands
-/// beside what a store keeps there.
+/// The floor of the backend that `url` names, at that place; `None`: it has none that keeps that. What it writes is its own
+/// and stands beside what a store keeps there.
 ///
 /// # Errors
 /// What the backend says when it is opened.
@@ -26,11 +36,15 @@ pub trait Floor: fmt::Debug + Send {
     not(any(feature = "postgres", feature = "redis", feature = "nats")),
     expect(unused_variables, reason = "floors in files need no options")
 )]
-pub async fn open_floor(url: &str, options: &Options) -> Result<Option<Box<dyn Floor>>> {
+pub async fn open_floor(
+    url: &str,
+    options: &Options,
+    keeps: Keeps,
+) -> Result<Option<Box<dyn Floor>>> {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Some(Box::new(crate::sqlite::Floor::open(path_of(url)).await?))),
+        "sqlite" => Ok(Some(Box::new(crate::sqlite::Floor::open(path_of(url), keeps).await?))),
         #[cfg(feature = "object")]
         "file" => {
             let path = path_of(url);
@@ -38,20 +52,24 @@ pub async fn open_floor(url: &str, options: &Options) -> Result<Option<Box<dyn F
                 crate::Error::Config(format!("`{}` could not be made: {error}", path.display()))
             };
             std::fs::create_dir_all(path).map_err(failed)?;
-            Ok(Some(Box::new(crate::object::Floor::open(&path.join("floor"))?)))
+            let path = path.join("floor");
+            Ok(Some(match keeps {
+                Keeps::Row => Box::new(crate::object::Floor::open(&path)?),
+                Keeps::Task => Box::new(crate::object::TaskFloor::open(&path)?),
+            }))
         }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let config = crate::postgres::Config::of_url(url, options)?;
-            Ok(Some(Box::new(crate::postgres::Floor::open(&config).await?)))
+            Ok(Some(Box::new(crate::postgres::Floor::open(&config, keeps).await?)))
         }
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => {
             let config = crate::redis::Config::of_url(url, options)?;
-            Ok(Some(Box::new(crate::redis::Floor::open(&config).await?)))
+            Ok(Some(Box::new(crate::redis::Floor::open(&config, keeps).await?)))
         }
         #[cfg(feature = "nats")]
-        "nats" | "nats+tls" => {
+        "nats" | "nats+tls" if keeps == Keeps::Row => {
             let config = crate::nats::Config::of_url(url, options)?;
             Ok(Some(Box::new(crate::nats::Floor::open(&config).await?)))
         }
@@ -92,14 +110,24 @@ floor!(crate::redis::Floor);
 #[cfg(feature = "nats")]
 floor!(crate::nats::Floor);
 
+/// The same for one that does not wait for a server.
 #[cfg(feature = "object")]
-#[async_trait]
-impl Floor for crate::object::Floor {
-    async fn insert(&mut self, rows: usize, batch: usize) -> Result<Duration> {
-        Self::insert(self, rows, batch)
-    }
+macro_rules! floor_on_disk {
+    ($floor:ty) => {
+        #[async_trait]
+        impl Floor for $floor {
+            async fn insert(&mut self, rows: usize, batch: usize) -> Result<Duration> {
+                <$floor>::insert(self, rows, batch)
+            }
 
-    async fn drain(&mut self, batch: usize) -> Result<(usize, Duration)> {
-        Self::drain(self, batch)
-    }
+            async fn drain(&mut self, batch: usize) -> Result<(usize, Duration)> {
+                <$floor>::drain(self, batch)
+            }
+        }
+    };
 }
+
+#[cfg(feature = "object")]
+floor_on_disk!(crate::object::Floor);
+#[cfg(feature = "object")]
+floor_on_disk!(crate::object::TaskFloor);

@@ -52,7 +52,8 @@ pub struct BenchArgs {
 }
 
 const NOTES: &str = "Every figure stands beside a floor that was measured in the same run: a bare loop over the same
-sandbox, or over the backend's client with batches of many and the same durability. A ratio of 1 is as fast as the floor.
+sandbox, or over the backend's client with batches of many and the same durability. A ratio of 1 is as fast as the floor. A
+loop of tasks keeps what no queue can do without there, a loop of rows moves one small row between three states.
 With --url only what that backend does is measured, without `memory` and `history` unless they are named; what was put on a
 server stays there, under names that begin with omniq_bench. The whole takes some minutes and some gigabytes, most of it for `history`. Leave the machine alone meanwhile.";
 

@@ -29,7 +29,7 @@ mod tasks;
 
 pub use config::{Root, open};
 pub use events::ObjectEvents;
-pub use floor::Floor;
+pub use floor::{Floor, TaskFloor};
 pub use modules::ObjectModules;
 pub(crate) use objects::open as reach;
 pub use results::ObjectResults;

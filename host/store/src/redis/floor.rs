@@ -1,8 +1,9 @@
 //! What the server itself does on this machine, with the same durability and the same sizes of batches as the store and
 //! nothing of what the store does beyond it: the floor that `omniq bench` holds the store against.
 //!
-//! A string for each task, a sorted set of what is ready, a hash of what runs; two small scripts. No ids are checked for
-//! repetition, no lanes, no time, no sessions.
+//! A string for each task, a sorted set of what is ready, and two small scripts. Keeping rows, what runs is in one hash;
+//! keeping tasks, each has a hash of its own, its session a set, and what has ended a sorted set by time. Neither checks ids
+//! for repetition or whether a session lives.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use super::config::Config;
 use super::fault::Fault;
 use crate::Result;
+use crate::floor::Keeps;
 
 /// Bytes of a body: about those of a task with two small arguments.
 const BODY: &[u8] = &[7; 160];
@@ -45,9 +47,43 @@ const FINISH: &str = "
     end
     return done";
 
+const CLAIM_TASKS: &str = "
+    local clock = redis.call('TIME')
+    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+    local popped, held, answer = redis.call('ZPOPMIN', KEYS[1], ARGV[1]), {}, {}
+    for index = 1, #popped, 2 do
+      local id = popped[index]
+      local key = '{floor}:h:' .. id
+      redis.call('HSET', key, 's', 1, 'f', 1, 'no', ARGV[2], 'a', 1, 'ses', 1, 'dl', now + 30000, 'at', now)
+      held[#held + 1] = id
+      answer[#answer + 1], answer[#answer + 2] = id, redis.call('GET', '{floor}:b:' .. id)
+    end
+    if #held > 0 then redis.call('SADD', KEYS[2], unpack(held)) end
+    return answer";
+
+const FINISH_TASKS: &str = "
+    local clock = redis.call('TIME')
+    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+    local done = 0
+    for index = 2, #ARGV do
+      local id = ARGV[index]
+      local key = '{floor}:h:' .. id
+      local head = redis.call('HMGET', key, 's', 'f', 'no')
+      if head[1] == '1' and head[2] == '1' and head[3] == ARGV[1] then
+        redis.call('HSET', key, 's', 4, 'end', now, 'r', '246')
+        redis.call('PEXPIRE', key, 86400000)
+        redis.call('SREM', KEYS[1], id)
+        redis.call('ZADD', KEYS[2], now, id)
+        redis.call('DEL', '{floor}:b:' .. id)
+        done = done + 1
+      end
+    end
+    return done";
+
 /// A bare server.
 pub struct Floor {
     connection: MultiplexedConnection,
+    keeps: Keeps,
     inserted: u64,
     config: Config,
 }
@@ -64,7 +100,7 @@ impl Floor {
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub async fn open(config: &Config) -> Result<Self> {
+    pub async fn open(config: &Config, keeps: Keeps) -> Result<Self> {
         let fail = |error: redis::RedisError| {
             Fault::from(error).into_error(config.place(), "measure its floor")
         };
@@ -77,8 +113,9 @@ impl Floor {
         let settings = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let connection =
             client.get_multiplexed_async_connection_with_config(&settings).await.map_err(fail)?;
-        let floor = Self { connection, inserted: 0, config: config.clone() };
-        floor.command(redis::cmd("UNLINK").arg("{floor}:ready").arg("{floor}:claimed")).await?;
+        let floor = Self { connection, keeps, inserted: 0, config: config.clone() };
+        let keys = ["{floor}:ready", "{floor}:claimed", "{floor}:ended"];
+        floor.command(redis::cmd("UNLINK").arg(&keys)).await?;
         Ok(floor)
     }
 
@@ -110,7 +147,10 @@ impl Floor {
     /// # Errors
     /// The server fails.
     pub async fn drain(&mut self, batch: usize) -> Result<(usize, Duration)> {
-        let (claim, finish) = (Script::new(CLAIM), Script::new(FINISH));
+        let (claim, finish) = match self.keeps {
+            Keeps::Row => (Script::new(CLAIM), Script::new(FINISH)),
+            Keeps::Task => (Script::new(CLAIM_TASKS), Script::new(FINISH_TASKS)),
+        };
         let started = Instant::now();
         let mut drained = 0;
         loop {
@@ -123,7 +163,7 @@ impl Floor {
                 return Ok((drained, started.elapsed()));
             }
             let mut call = finish.prepare_invoke();
-            call.key("{floor}:claimed").arg("nonce");
+            call.key("{floor}:claimed").key("{floor}:ended").arg("nonce");
             for id in claimed.iter().step_by(2) {
                 call.arg(id);
             }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use omniq_sandbox::inspect::text;
 use omniq_sandbox::{Allocation, Call, Function, Sandbox};
 use omniq_store::Options;
-use omniq_store::floor::open_floor;
+use omniq_store::floor::{Floor, Keeps, open_floor};
 
 use super::rig::NOTHING;
 
@@ -46,17 +46,22 @@ fn calls(function: &Function) -> Result<u64> {
     Ok(calls)
 }
 
+async fn open(place: &str, keeps: Keeps) -> Result<Option<Box<dyn Floor>>> {
+    Ok(open_floor(place, &Options::default(), keeps).await?)
+}
+
 /// Rows a second that the backend's client inserts, `batch` in each commit; `None`: there is no bare loop for it.
 pub async fn insert(place: &str, rows: usize, batch: usize) -> Result<Option<f64>> {
-    let Some(mut floor) = open_floor(place, &Options::default()).await? else { return Ok(None) };
+    let Some(mut floor) = open(place, Keeps::Row).await? else { return Ok(None) };
     floor.insert(batch, batch).await?; // the first commit makes what is needed
     let took = floor.insert(rows, batch).await?;
     Ok(Some(rows as f64 / took.as_secs_f64()))
 }
 
-/// Rows a second that it claims and finishes, `batch` at a time in two commits.
-pub async fn drain(place: &str, rows: usize, batch: usize) -> Result<Option<f64>> {
-    let Some(mut floor) = open_floor(place, &Options::default()).await? else { return Ok(None) };
+/// Rows or tasks a second that it claims and finishes, `batch` at a time in two commits; `None`: there is no bare loop that
+/// keeps that.
+pub async fn drain(place: &str, rows: usize, batch: usize, keeps: Keeps) -> Result<Option<f64>> {
+    let Some(mut floor) = open(place, keeps).await? else { return Ok(None) };
     floor.insert(rows, 1000).await?;
     let (drained, took) = floor.drain(batch).await?;
     if drained != rows {
@@ -67,7 +72,7 @@ pub async fn drain(place: &str, rows: usize, batch: usize) -> Result<Option<f64>
 
 /// Milliseconds that one row takes to be inserted, claimed and finished, in three commits: the median.
 pub async fn life(place: &str, rows: usize) -> Result<Option<f64>> {
-    let Some(mut floor) = open_floor(place, &Options::default()).await? else { return Ok(None) };
+    let Some(mut floor) = open(place, Keeps::Row).await? else { return Ok(None) };
     let mut times = Vec::with_capacity(rows);
     for _ in 0..rows {
         let started = Instant::now();

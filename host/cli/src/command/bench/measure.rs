@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use omniq::worker::WorkerHandle;
 use omniq_model::{Lane, Payload, SessionId, Task, TaskId, TaskResult, Timestamp};
+use omniq_store::floor::Keeps;
 use omniq_store::{End, Enqueued, How, Want, WorkerInfo};
 use tokio::task::JoinSet;
 
@@ -161,16 +162,25 @@ impl Bench {
         let rig = self.rig(folder.path()).await?;
         let batch = rig.claim_batch();
         let tasks = self.sizes.tasks;
-        let floor = floors::drain(&self.target.place(folder.path()), tasks, batch).await?;
+        let place = || self.target.place(folder.path());
+        let row_floor = floors::drain(&place(), tasks, batch, Keeps::Row).await?;
+        let task_floor = floors::drain(&place(), tasks, batch, Keeps::Task).await?;
         let worker = rig.warm_worker().await?;
         let rate = rig.drain(&worker, tasks, tasks).await?;
+        let same = |what: &str| Row::new(format!("  the same, beside {what}"), rate, Unit::Rate);
         let row = Row::new(self.of("drain, sandbox included"), rate, Unit::Rate);
-        let row = row.maybe_floor("raw claim and finish", floor);
-        self.rows.push(row.bars(self.target.bars.drain, self.target.bars.ratio));
-        if let Some(floor) = floor {
+        let bars = self.target.bars;
+        let row = match task_floor {
+            Some(floor) => row.floor("raw claim and finish of tasks", floor),
+            None => row.maybe_floor("raw claim and finish of rows", row_floor),
+        };
+        self.rows.push(row.bars(bars.drain, bars.ratio));
+        if let Some(floor) = row_floor.filter(|_| task_floor.is_some()) {
+            self.rows.push(same("bare rows").floor("raw claim and finish of rows", floor));
+        }
+        if let Some(floor) = task_floor.or(row_floor) {
             let both = 1.0 / (1.0 / floor + 1.0 / sandbox);
-            let row = Row::new("  the same, beside both floors in turn", rate, Unit::Rate);
-            self.rows.push(row.floor("claim, run, finish", both));
+            self.rows.push(same("both floors in turn").floor("claim, run, finish", both));
         }
         self.few_on(&rig, &worker).await?;
         worker.stop(Duration::ZERO).await;
