@@ -5,8 +5,9 @@
 //! entry at most, and that was not acknowledged: it is cut off. Damage in front of a good entry is something else, and is
 //! refused with the byte where it begins.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -88,10 +89,7 @@ impl LogFile {
         bytes.extend_from_slice(&check(length, index).to_le_bytes());
         bytes.extend_from_slice(&hash(index, entry));
         bytes.extend_from_slice(entry);
-        if self.file.metadata().is_ok_and(|data| data.nlink() == 0) {
-            let place = self.path.display();
-            return Err(Fault::Lost(format!("`{place}` was deleted while it was open")));
-        }
+        self.check_end()?;
         failpoint::hit("file.append.before_write");
         if let Err(error) = self.file.write_all_at(&bytes, self.end) {
             return Err(self.undo(&error));
@@ -105,8 +103,33 @@ impl LogFile {
             return Err(Fault::Lost(format!("the disk did not take an entry: {}", text(&fault))));
         }
         failpoint::hit("file.append.after_sync");
+        self.check_place()?;
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Somebody may have put another file's bytes into this one. What is written behind them would be cut off.
+    fn check_end(&self) -> Result<(), Fault> {
+        let place = self.path.display();
+        match self.file.metadata() {
+            Ok(data) if data.len() == self.end => Ok(()),
+            Ok(_) => Err(Fault::Lost(format!("`{place}` was changed by somebody else"))),
+            Err(error) => Err(Fault::Lost(format!("`{place}`: {error}"))),
+        }
+    }
+
+    /// The file, or its folder, may have been deleted, moved away or replaced: whoever comes next would not find the entry.
+    fn check_place(&self) -> Result<(), Fault> {
+        let place = self.path.display();
+        let file = |data: &Metadata| (data.dev(), data.ino());
+        match (std::fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(there), Ok(ours)) if file(&there) == file(&ours) => Ok(()),
+            (Ok(_), Ok(_)) => Err(Fault::Lost(format!("`{place}` was replaced while it was open"))),
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => {
+                Err(Fault::Lost(format!("`{place}` was deleted while it was open")))
+            }
+            (Err(error), _) | (_, Err(error)) => Err(Fault::Lost(format!("`{place}`: {error}"))),
+        }
     }
 
     /// Takes back what was written of an entry.
@@ -254,25 +277,33 @@ fn refuse_damage(path: &Path, mut file: File, end: u64, length: u64, index: u64)
     file.seek(SeekFrom::Start(end)).map_err(io)?;
     let mut rest = Vec::new();
     file.take(length - end).read_to_end(&mut rest).map_err(io)?;
-    // The next entry is looked for by its number; one that is there is proved by its hash.
-    for later in [index + 1, index + 2] {
-        let number = later.to_le_bytes();
-        let places = rest.windows(8).enumerate().filter(|(_, window)| **window == number);
-        for start in places.filter_map(|(at, _)| at.checked_sub(4)) {
-            let mut bytes = Vec::new();
-            let mut from = &rest[start..];
-            let left = from.len() as u64;
-            if read_entry(&mut from, left, later, &mut bytes).map_err(io)? {
-                return Err(Error::Corrupt {
-                    place: format!("`{}`", path.display()),
-                    reason: format!(
-                        "entry {index}, at byte {end}, is not readable, and later ones are"
-                    ),
-                });
-            }
-        }
+    // What an entry of a known length holds is not looked into: it may look like anything.
+    let own = rest.first_chunk().and_then(|head| length_in(head, index));
+    let behind =
+        own.map_or(1, |own| usize::try_from(own).unwrap_or(usize::MAX).saturating_add(ENTRY));
+    // However many were damaged together, the one behind them has a number that they had room for.
+    let later = index + 1..=index + (rest.len() / ENTRY) as u64;
+    if (behind..rest.len()).any(|start| begins(&rest[start..], &later)) {
+        return Err(Error::Corrupt {
+            place: format!("`{}`", path.display()),
+            reason: format!("entry {index}, at byte {end}, is not readable, and later ones are"),
+        });
     }
     Ok(())
+}
+
+/// Whether these bytes begin with a good entry of one of these numbers.
+fn begins(bytes: &[u8], numbers: &RangeInclusive<u64>) -> bool {
+    let Some((head, rest)) = bytes.split_first_chunk::<ENTRY>() else { return false };
+    let Some(number) = head[4..].first_chunk().map(|number| u64::from_le_bytes(*number)) else {
+        return false;
+    };
+    if !numbers.contains(&number) {
+        return false;
+    }
+    let length = length_in(head, number).and_then(|length| usize::try_from(length).ok());
+    let entry = length.and_then(|length| rest.get(..length));
+    entry.is_some_and(|entry| hash(number, entry)[..] == head[16..])
 }
 
 /// Tells a length that was written from one that was not, before anything is read by it (SplitMix64's finish).
@@ -386,6 +417,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A block of a disk has room for very many entries.
+    #[test]
+    fn any_number_of_entries_that_are_damaged_together_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = [&b"small"[..]; 40];
+        let path = written(folder.path(), Durability::Disk, &entries);
+        let whole = std::fs::read(&path).unwrap();
+        let start = |entry: usize| HEAD + entry * (ENTRY + 5);
+        for last in 1..entries.len() {
+            for fill in [0, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[start(0)..start(last)].fill(fill);
+                std::fs::write(&path, &bytes).unwrap();
+                let text = read(&path).unwrap_err().to_string();
+                assert!(text.contains("entry 5, at byte"), "{last}: {text}");
+            }
+        }
+    }
+
+    /// What somebody enqueues may hold anything, also an entry that looks as if it came later.
+    #[test]
+    fn a_torn_entry_that_holds_another_one_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = std::fs::read(written(folder.path(), Durability::Disk, &ENTRIES)).unwrap();
+        let path = written(folder.path(), Durability::Disk, &[&inner, b"padding"]);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..HEAD + ENTRY + inner.len() - 1]).unwrap();
+        let (scan, entries) = read(&path).unwrap();
+        assert_eq!((scan.unwrap().end, entries.len()), (HEAD as u64, 0));
     }
 
     #[test]
