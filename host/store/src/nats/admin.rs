@@ -114,7 +114,7 @@ impl Admin for NatsTasks {
             return Ok(Vec::new());
         }
         let action = "take in copied tasks";
-        self.keep(self.take_copies_out(&mut tasks), action).await?;
-        self.ask(Command::Import(tasks), action).await
+        let puts = self.take_copies_out(&mut tasks);
+        self.keep_and_ask(puts, Command::Import(tasks), action).await
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::values::GRACE;
 use crate::tls::{TlsFiles, Words};
 use crate::{Clock, Durability, Error, Options, Result};
 
@@ -45,7 +46,7 @@ pub struct Config {
     /// An image of everything is taken at least after so many bytes of log. Default 8 MiB; a large image is taken after
     /// half its own size.
     pub image_every: u64,
-    /// How old a value must be before it may be taken for left over. Default 1 minute.
+    /// How old a value must be before it may be taken for left over. Default 5 minutes; less is for tests alone.
     pub grace: Duration,
 }
 
@@ -84,7 +85,7 @@ impl Config {
             patience: Duration::from_secs(10),
             inline: 4 << 10,
             image_every: 8 << 20,
-            grace: Duration::from_secs(60),
+            grace: GRACE,
         }
     }
 

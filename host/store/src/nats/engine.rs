@@ -4,7 +4,7 @@
 //! Everybody applies every command, in the order of the log. So nobody owns the store, no command is ever in conflict with
 //! another, and a command that is in the log has been carried out, whoever sent it and whatever became of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -12,20 +12,23 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use omniq_model::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::config::Config;
 use super::connect::{self, Connection};
 use super::entry::{Answer, Entry, Sender};
 use super::fault::{Fault, NAME, Result};
-use super::state::State;
-use super::values::Values;
+use super::state::{Place, State};
+use super::values::{Put, Values};
 use super::{follow, send};
 use crate::watch::Watch;
 use crate::{Clock as _, Error, SystemClock};
 
 /// Commands that wait at most; more callers wait to be let in.
 const QUEUE: usize = 4096;
+/// Messages that are known again after they were applied.
+const RECENT: usize = 1024;
 
 /// How far the sweep of values has come.
 #[derive(Debug, Default)]
@@ -39,11 +42,20 @@ pub(super) struct Sweep {
 pub(super) struct Ask {
     pub entry: Entry,
     pub bytes: Vec<u8>,
+    /// The last instant at which it may come to stand in the log: what it names may be gone after that.
+    pub by: Option<Timestamp>,
     pub reply: oneshot::Sender<Result<Answer>>,
 }
 
-/// Who waits until this process has applied all that is in the log by now.
-pub(super) type Look = oneshot::Sender<Result<()>>;
+/// What is on its way in one message.
+pub(super) struct Sent {
+    pub asks: Vec<Ask>,
+    /// Leaps of this machine's clock that the log is told of with it.
+    pub leaps: Duration,
+}
+
+/// Who waits until this process has applied all that is in the log by now, and is told up to which message that is.
+pub(super) type Look = oneshot::Sender<Result<u64>>;
 
 /// What the thread and the callers share.
 pub(super) struct Shared {
@@ -58,9 +70,15 @@ pub(super) struct Shared {
     /// The last message that was applied.
     pub applied: watch::Sender<u64>,
     /// What was sent and has not come back.
-    pub pending: Mutex<HashMap<u64, Vec<Ask>>>,
+    pub pending: Mutex<HashMap<u64, Sent>>,
+    /// The messages applied last.
+    recent: Mutex<VecDeque<Place>>,
+    /// Whether what was applied is still in the log is to be looked at.
+    pub doubt: Notify,
     /// Why nothing can be done any more.
     pub broken: Mutex<Option<Fault>>,
+    /// An instant of the server's clock, and when it was told.
+    heard: Mutex<Option<(Timestamp, Instant)>>,
     /// The server's clock less ours, in milliseconds.
     pub offset: AtomicI64,
     pub clock: SystemClock,
@@ -144,14 +162,43 @@ impl Handle {
 
     /// Has a command put into the log, and waits until it was applied. When the call is dropped it may still be.
     pub(super) async fn ask(&self, entry: Entry, action: &'static str) -> crate::Result<Answer> {
+        self.ask_by(entry, None, action).await
+    }
+
+    /// The same for a command that is of use only until that instant.
+    pub(super) async fn ask_by(
+        &self,
+        entry: Entry,
+        by: Option<Timestamp>,
+        action: &'static str,
+    ) -> crate::Result<Answer> {
         self.check().map_err(|fault| self.error(fault, action))?;
-        self.0.shared.ask(entry).await.map_err(|fault| self.error(fault, action))
+        self.0.shared.ask(entry, by).await.map_err(|fault| self.error(fault, action))
+    }
+
+    /// Keeps values beside the log; returns until when a command may come to stand in it that names them.
+    pub(super) async fn keep(
+        &self,
+        puts: Vec<Put>,
+        action: &'static str,
+    ) -> crate::Result<Option<Timestamp>> {
+        if puts.is_empty() {
+            return Ok(None);
+        }
+        let kept = self.values()?.put(puts, || self.0.shared.heard()).await;
+        kept.map_err(|fault| self.error(fault, action))
     }
 
     /// Waits until this process has applied all that is in the log by now: what others were told is committed is seen.
     pub(super) async fn look(&self, action: &'static str) -> crate::Result<()> {
-        self.check().map_err(|fault| self.error(fault, action))?;
-        self.0.shared.look().await.map_err(|fault| self.error(fault, action))
+        self.see_all().await.map_err(|fault| self.error(fault, action))?;
+        Ok(())
+    }
+
+    /// The same, for who says himself what for; returns the message up to which that is.
+    pub(super) async fn see_all(&self) -> Result<u64> {
+        self.check()?;
+        self.0.shared.look().await
     }
 
     /// Reads what this process knows by now.
@@ -171,8 +218,15 @@ impl Handle {
         action: &'static str,
         read: impl FnOnce(&State, Timestamp) -> T,
     ) -> crate::Result<T> {
-        self.look(action).await?;
-        self.read(action, read)
+        loop {
+            let seen = self.see_all().await.map_err(|fault| self.error(fault, action))?;
+            let now = self.now();
+            let state = self.0.shared.state().map_err(|fault| self.error(fault, action))?;
+            // It may have been started anew from an image since.
+            if state.applied.seq >= seen {
+                return Ok(read(&state, now.max(state.now)));
+            }
+        }
     }
 
     /// Where values are kept.
@@ -248,11 +302,59 @@ impl Shared {
         leaps(&self.config)
     }
 
-    pub(super) async fn ask(&self, entry: Entry) -> Result<Answer> {
+    /// The server's clock, or a little before it: never after, whatever becomes of this machine's. `None` before the server
+    /// has told any instant.
+    pub(super) fn heard(&self) -> Option<Timestamp> {
+        lock(&self.heard).map(|(instant, at)| {
+            // Clocks that count time differ by less than that.
+            let passed = at.elapsed();
+            instant + (passed - passed / 1000)
+        })
+    }
+
+    /// The server's clock has shown that.
+    pub(super) fn hear(&self, instant: Timestamp) {
+        if self.heard().is_none_or(|heard| heard < instant) {
+            self.hear_anew(instant);
+        }
+    }
+
+    /// The same, whatever it has shown before: it may have been set back, or be another server's.
+    pub(super) fn hear_anew(&self, instant: Timestamp) {
+        *lock(&self.heard) = Some((instant, Instant::now()));
+    }
+
+    /// Notes that this message was applied, or, `anew`, that all that was applied before is not.
+    pub(super) fn note(&self, place: Place, anew: bool) {
+        {
+            let mut recent = lock(&self.recent);
+            if anew {
+                recent.clear();
+            } else if recent.len() == RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(place);
+        }
+        self.applied.send_replace(place.seq);
+    }
+
+    /// The message that was noted last; `None` before there is a state.
+    pub(super) fn noted(&self) -> Option<Place> {
+        lock(&self.recent).back().copied()
+    }
+
+    /// Whether this message was applied; not for certain when that is long ago.
+    pub(super) fn recalls(&self, place: Place) -> bool {
+        let recent = lock(&self.recent);
+        let known = recent.iter().rev().find(|known| known.seq == place.seq);
+        known.is_some_and(|known| known.stamp == place.stamp || known.stamp == 0)
+    }
+
+    pub(super) async fn ask(&self, entry: Entry, by: Option<Timestamp>) -> Result<Answer> {
         let bytes = entry.to_bytes();
         let (reply, answer) = oneshot::channel();
         let asks = lock(&self.asks).clone().ok_or(Fault::Closed)?;
-        let ask = Ask { entry, bytes, reply };
+        let ask = Ask { entry, bytes, by, reply };
         let asked = async {
             asks.send(ask).await.map_err(|_| Fault::Closed)?;
             answer.await.map_err(|_| Fault::unknown("the engine stopped before it answered"))?
@@ -264,7 +366,23 @@ impl Shared {
         }
     }
 
-    pub(super) async fn look(&self) -> Result<()> {
+    /// Has commands put into the log once more: their message came too late, so that nobody has carried them out.
+    pub(super) fn ask_again(&self, asks: Vec<Ask>) {
+        let to = lock(&self.asks).clone();
+        for ask in asks {
+            let refused = match &to {
+                _ if ask.reply.is_closed() => continue, // nobody wants it any more
+                Some(to) => to.try_send(ask).err().map(mpsc::error::TrySendError::into_inner),
+                None => Some(ask),
+            };
+            if let Some(ask) = refused {
+                let late = Fault::unknown("it came too late and was not carried out");
+                let _ = ask.reply.send(Err(late)); // a caller that went away does not want to know
+            }
+        }
+    }
+
+    pub(super) async fn look(&self) -> Result<u64> {
         let (reply, answer) = oneshot::channel();
         let looks = lock(&self.looks).clone().ok_or(Fault::Closed)?;
         let looked = async {
@@ -300,7 +418,7 @@ impl Shared {
     /// Tells all whose commands were sent that nobody knows what became of them.
     pub(super) fn drop_pending(&self, fault: &Fault) {
         let pending = std::mem::take(&mut *lock(&self.pending));
-        for ask in pending.into_values().flatten() {
+        for ask in pending.into_values().flat_map(|sent| sent.asks) {
             let _ = ask.reply.send(Err(fault.clone())); // a caller that went away does not want to know
         }
     }
@@ -338,6 +456,9 @@ async fn start(config: Config) -> crate::Result<Arc<Shared>> {
         watch: Watch::default(),
         applied: watch::Sender::new(0),
         pending: Mutex::default(),
+        recent: Mutex::default(),
+        doubt: Notify::new(),
+        heard: Mutex::default(),
         broken: Mutex::default(),
         offset: AtomicI64::new(0),
         clock: SystemClock::default(),
@@ -390,7 +511,7 @@ async fn run(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follow::follow(Arc::clone(&shared), connection.clone()));
     tasks.spawn(follow::look(Arc::clone(&shared), connection.clone(), looks));
-    let current = shared.look().await.and_then(|()| shared.check());
+    let current = shared.look().await.and_then(|_| shared.check());
     if opened.send(current).is_err() {
         return;
     }

@@ -11,8 +11,8 @@ use crate::log::wire::{In, Out, Read, bad};
 use crate::{Pushed, ResultKey, log};
 
 /// How messages are written. A message of a higher number stops who reads it: to pass over a command would be to have
-/// another store from then on.
-const FORMAT: u8 = 1;
+/// another store from then on. The first format had no end of a message's time.
+const FORMAT: u8 = 2;
 
 /// A result that is kept beside the log.
 #[derive(Debug, Clone)]
@@ -182,13 +182,35 @@ impl Sender {
     }
 }
 
-/// What is sent: entries as [`Entry::to_bytes`] gives them, with who sent them and the instant where a test's clock decides.
+/// What stands at the head of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub sender: Sender,
+    /// The instant where a test's clock decides.
+    pub now: Option<Timestamp>,
+    /// A message that the server stamps later than that is void: it came too late, and everybody passes over it. What was
+    /// given up is over then, and what it names may be gone.
+    pub until: Option<Timestamp>,
+}
+
+impl Head {
+    fn write(&self, more: usize) -> Out {
+        let mut out = Out::with_capacity(more + 48);
+        out.byte(FORMAT);
+        out.fixed(self.sender.process);
+        out.number(self.sender.number);
+        out.option(self.now, Out::instant);
+        out.option(self.until, Out::instant);
+        out
+    }
+}
+
+/// What is sent: entries as [`Entry::to_bytes`] gives them.
 pub(super) fn message<'a>(
-    sender: Sender,
-    now: Option<Timestamp>,
+    head: Head,
     bodies: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
 ) -> Vec<u8> {
-    let mut out = header(sender, now, bodies.clone().map(<[u8]>::len).sum());
+    let mut out = head.write(bodies.clone().map(<[u8]>::len).sum());
     out.byte(0);
     out.count(bodies.len());
     let mut bytes = out.into_bytes();
@@ -197,26 +219,16 @@ pub(super) fn message<'a>(
 }
 
 /// What is sent in place of a message that is too large for one: where it is.
-pub(super) fn elsewhere(sender: Sender, now: Option<Timestamp>, object: &str) -> Vec<u8> {
-    let mut out = header(sender, now, object.len());
+pub(super) fn elsewhere(head: Head, object: &str) -> Vec<u8> {
+    let mut out = head.write(object.len());
     out.byte(1);
     out.text(object);
     out.into_bytes()
 }
 
-fn header(sender: Sender, now: Option<Timestamp>, more: usize) -> Out {
-    let mut out = Out::with_capacity(more + 48);
-    out.byte(FORMAT);
-    out.fixed(sender.process);
-    out.number(sender.number);
-    out.option(now, Out::instant);
-    out
-}
-
 /// A message as it was read.
 pub(super) struct Message<'a> {
-    pub sender: Sender,
-    pub now: Option<Timestamp>,
+    pub head: Head,
     pub body: Body<'a>,
 }
 
@@ -231,17 +243,19 @@ impl<'a> Message<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Read<Self> {
         let mut input = In::new(bytes);
         let format = input.byte()?;
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(bad(format!("this version knows no message {format}")));
         }
         let sender = Sender { process: input.fixed()?, number: input.number()? };
         let now = input.option(In::instant)?;
+        let until = if format == 1 { None } else { input.option(In::instant)? };
+        let head = Head { sender, now, until };
         let body = match input.byte()? {
             0 => Body::Here(input),
             1 => Body::Elsewhere(input.text()?),
             other => return Err(bad(format!("this version knows no body {other}"))),
         };
-        Ok(Self { sender, now, body })
+        Ok(Self { head, body })
     }
 }
 
@@ -256,30 +270,48 @@ pub(super) fn entries(mut body: In<'_>) -> Read<Vec<Entry>> {
 mod tests {
     use super::*;
 
+    fn head() -> Head {
+        let [now, until] = [-5, 7].map(|at| Some(Timestamp::from_millis(at)));
+        Head { sender: Sender { process: u64::MAX, number: 300 }, now, until }
+    }
+
     #[test]
     fn a_message_goes_there_and_back() {
-        let sender = Sender { process: u64::MAX, number: 300 };
-        let now = Some(Timestamp::from_millis(-5));
         let bodies =
             [Entry::Tasks(Command::Promote(7)), Entry::Took(Image { seq: 1, weight: 2, size: 3 })];
         let bodies = bodies.map(|entry| entry.to_bytes());
-        let bytes = message(sender, now, bodies.iter().map(Vec::as_slice));
+        let bytes = message(head(), bodies.iter().map(Vec::as_slice));
         let read = Message::read(&bytes).unwrap();
-        assert_eq!((read.sender, read.now), (sender, now));
+        assert_eq!(read.head, head());
         let Body::Here(body) = read.body else { panic!("it is in the message") };
         let kinds: Vec<_> = entries(body).unwrap().iter().map(Entry::kind).collect();
         assert_eq!(kinds, ["promote", "image"]);
-        let bytes = elsewhere(sender, None, "large");
+        let bytes = elsewhere(Head { now: None, until: None, ..head() }, "large");
         let read = Message::read(&bytes).unwrap();
         assert!(matches!(read.body, Body::Elsewhere("large")));
     }
 
     #[test]
+    fn a_message_of_the_first_format_is_read() {
+        let mut out = Out::default();
+        out.byte(1);
+        out.fixed(u64::MAX);
+        out.number(300);
+        out.option(head().now, Out::instant);
+        out.byte(1);
+        out.text("large");
+        let bytes = out.into_bytes();
+        let read = Message::read(&bytes).unwrap();
+        assert_eq!(read.head, Head { until: None, ..head() });
+        assert!(matches!(read.body, Body::Elsewhere("large")));
+    }
+
+    #[test]
     fn what_is_no_message_is_an_error() {
-        let whole = elsewhere(Sender { process: 1, number: 1 }, None, "large");
+        let whole = elsewhere(head(), "large");
         for length in 0..whole.len() {
             assert!(Message::read(&whole[..length]).is_err(), "{length}");
         }
-        assert!(Message::read(&[2; 40]).is_err(), "another version");
+        assert!(Message::read(&[FORMAT + 1; 40]).is_err(), "another version");
     }
 }

@@ -53,10 +53,10 @@ impl ModuleStore for NatsModules {
         let action = "push a module";
         // A name of its own for each push: nobody else removes the object before the module points to it.
         let object = format!("module.{:?}.{:016x}", module.digest, super::random());
-        let put = self.store.values()?.put_object(&object, &bytes).await;
-        put.map_err(|fault| self.store.error(fault, action))?;
+        let put = self.store.values()?.put_large(&object, &bytes).await;
+        let by = put.map_err(|fault| self.store.error(fault, action))?;
         let entry = Entry::PushModule(Box::new(module), object.clone());
-        match self.store.ask(entry, action).await? {
+        match self.store.ask_by(entry, Some(by), action).await? {
             Answer::Pushed(pushed, kept) => {
                 if !kept {
                     self.remove_object(&object).await;

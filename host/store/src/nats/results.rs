@@ -58,9 +58,8 @@ impl ResultStore for NatsResults {
             let value = outside.ok_or(Error::Unsupported { backend: NAME, action })?;
             staged.push(Staged { key, value, ttl: ttl.get() });
         }
-        let kept = self.store.values()?.put(puts).await;
-        kept.map_err(|fault| self.store.error(fault, action))?;
-        self.store.ask(Entry::PutResults(staged), action).await?;
+        let by = self.store.keep(puts, action).await?;
+        self.store.ask_by(Entry::PutResults(staged), by, action).await?;
         Ok(())
     }
 

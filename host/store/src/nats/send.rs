@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
 use bytes::Bytes;
+use omniq_model::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connect::Connection;
-use super::engine::{Ask, Shared, lock};
-use super::entry::{self, Entry, Sender};
+use super::engine::{Ask, Sent, Shared, lock};
+use super::entry::{self, Entry, Head, Sender};
 use super::fault::{self, Fault, Result};
 use super::image;
 use crate::failpoint;
@@ -26,6 +27,9 @@ const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 256 << 10;
 /// The most bytes of a message, whatever the server allows: a larger one is put into an object and named in the log.
 const MOST: usize = 1 << 20;
+/// How long after it was made a message counts at most, whatever the patience: shorter than the server knows it by its id,
+/// and than values are left alone that belong to nothing yet.
+const LIFE: Duration = Duration::from_secs(30);
 /// What the server's limit counts beside our bytes.
 const HEADERS: usize = 4 << 10;
 
@@ -52,8 +56,9 @@ pub(super) async fn send(
         }
         tokio::spawn(send_batch(Arc::clone(shared), connection.clone(), batch, permit));
     }
-    // All of them: nothing is on its way any more.
-    let _ = window.acquire_many(WINDOW as u32).await;
+    // All of them: nothing is on its way any more. The client may hold what it cannot send for ever.
+    let _ =
+        tokio::time::timeout(shared.config.patience * 2, window.acquire_many(WINDOW as u32)).await;
     let mut applied = shared.applied.subscribe();
     let _ = tokio::time::timeout(
         shared.config.patience,
@@ -70,27 +75,44 @@ async fn send_batch(
     _permit: OwnedSemaphorePermit,
 ) {
     let deadline = Instant::now() + shared.config.patience;
+    // Who waits for an answer waits no longer.
+    let life = LIFE.min(shared.config.patience * 2);
     let mut batch = batch;
-    while !batch.is_empty() {
+    loop {
+        let until = shared.heard().map(|now| now + life);
+        batch = refuse_late(batch, until);
+        if batch.is_empty() {
+            return;
+        }
         let leaps = shared.leaps();
         batch.splice(0..0, tell_leap(&shared, leaps));
         let sender = shared.next_sender();
         let kinds: Vec<_> = batch.iter().map(|ask| ask.entry.kind()).collect();
         hit(&kinds, "before_publish");
         let now = shared.config.clock.as_ref().map(|clock| clock.now());
-        let message = entry::message(sender, now, batch.iter().map(|ask| ask.bytes.as_slice()));
+        let head = Head { sender, now, until };
+        let message = entry::message(head, batch.iter().map(|ask| ask.bytes.as_slice()));
         // It may come back before its answer does.
-        lock(&shared.pending).insert(sender.number, batch);
-        let sent = put(&shared, &connection, sender, message, deadline).await;
+        lock(&shared.pending).insert(sender.number, Sent { asks: batch, leaps });
+        let give_up = deadline.min(Instant::now() + life);
+        let sent = put(&shared, &connection, head, message, give_up).await;
         hit(&kinds, "after_publish");
-        let Err(fault) = sent else {
-            let mut told = lock(&shared.leapt);
-            *told = leaps.max(*told);
-            return;
-        };
-        let refused = lock(&shared.pending).remove(&sender.number).unwrap_or_default();
+        let Err(fault) = sent else { return };
+        let refused = lock(&shared.pending).remove(&sender.number);
+        let refused = refused.map_or_else(Vec::new, |sent| sent.asks);
         batch = refuse(&shared, &connection, refused, &fault, deadline).await;
     }
+}
+
+/// Tells those whose values may be gone before a message of now counts no more.
+fn refuse_late(batch: Vec<Ask>, until: Option<Timestamp>) -> Vec<Ask> {
+    let in_time = |ask: &Ask| ask.by.is_none_or(|by| until.is_some_and(|until| until <= by));
+    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(in_time);
+    for ask in late {
+        let late = Fault::unknown("its values were kept too long ago; it is to be repeated");
+        let _ = ask.reply.send(Err(late)); // a caller that went away does not want to know
+    }
+    batch
 }
 
 /// What goes before the first command after this machine slept, or its clock was set: what the log makes of it stands where it is applied.
@@ -101,7 +123,7 @@ fn tell_leap(shared: &Shared, leaps: Duration) -> Option<Ask> {
     }
     let entry = Entry::Tasks(Command::Spare(leapt));
     let (reply, _) = oneshot::channel(); // nobody asked
-    Some(Ask { bytes: entry.to_bytes(), entry, reply })
+    Some(Ask { bytes: entry.to_bytes(), entry, by: None, reply })
 }
 
 /// Tells who asked that it was not done; returns what is worth another try. Where there is no room, that is what may make
@@ -133,30 +155,29 @@ async fn refuse(
 async fn put(
     shared: &Shared,
     connection: &Connection,
-    sender: Sender,
+    head: Head,
     message: Vec<u8>,
     deadline: Instant,
 ) -> Result<()> {
     let most = connection.client.max_payload().min(MOST).saturating_sub(HEADERS);
     let message = if message.len() > most {
-        let now = shared.config.clock.as_ref().map(|clock| clock.now());
-        let object = format!("message.{}", sender.id());
+        let object = format!("message.{}", head.sender.id());
         connection.values.put_object(&object, &message).await?;
-        entry::elsewhere(sender, now, &object)
+        entry::elsewhere(head, &object)
     } else {
         message
     };
     let message = Bytes::from(message);
     let mut attempt = 0;
     loop {
-        match publish(shared, connection, sender, message.clone()).await {
+        match publish(shared, connection, head.sender, message.clone()).await {
             Ok(()) => return Ok(()),
             Err((fault, again)) => {
                 let pause = Duration::from_millis(50 << attempt.min(4)).mul_f64(super::roll());
                 if !again || Instant::now() + pause >= deadline {
                     return Err(fault);
                 }
-                if !lock(&shared.pending).contains_key(&sender.number) {
+                if !lock(&shared.pending).contains_key(&head.sender.number) {
                     return Ok(()); // it came back: only the answer was lost
                 }
                 tokio::time::sleep(pause).await;

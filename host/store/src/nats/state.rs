@@ -14,12 +14,21 @@ use crate::log::outside::Outside;
 use crate::log::wire::{In, Out, Read, bad};
 use crate::{Pushed, ResultKey};
 
-/// How images of it are written.
-const FORMAT: u64 = 1;
+/// How images of it are written. The first format did not say when the last message was stamped.
+const FORMAT: u64 = 2;
 /// What a message weighs beside its bytes: headers, index and the time it takes to apply it.
 const MESSAGE: u64 = 200;
 /// Images that are kept: should the newest be damaged, or newer than what a server that lost power still has of the log.
 const IMAGES: usize = 2;
+
+/// A message of the log, so that it is known again: what a server lost and what came to stand there afterwards have other
+/// stamps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub seq: u64,
+    /// When the server stamped it, in nanoseconds since 1970; 0 if that is not known.
+    pub stamp: i64,
+}
 
 /// All there is.
 #[derive(Debug)]
@@ -33,7 +42,7 @@ pub(super) struct State {
     /// The objects that hold the bytes of modules.
     bytes: HashMap<Digest, String>,
     /// The last message that was applied.
-    pub applied: u64,
+    pub applied: Place,
     /// The instant of the latest command: time never goes back.
     pub now: Timestamp,
     /// For how long nobody had said anything before the message that is being applied.
@@ -58,7 +67,7 @@ impl Default for State {
             results_until: BTreeSet::new(),
             modules: BTreeMap::new(),
             bytes: HashMap::new(),
-            applied: 0,
+            applied: Place::default(),
             now: Timestamp::from_millis(0),
             silence: Duration::ZERO,
             weight: 0,
@@ -124,11 +133,11 @@ impl State {
     }
 
     /// Notes that a message was applied, and how much of the log that is; `object` holds it where it was too large.
-    pub(super) fn advance(&mut self, seq: u64, bytes: usize, object: Option<String>) {
-        self.applied = seq;
+    pub(super) fn advance(&mut self, place: Place, bytes: usize, object: Option<String>) {
+        self.applied = place;
         self.weight += bytes as u64 + MESSAGE;
         if let Some(object) = object {
-            self.spilled.insert(seq, object);
+            self.spilled.insert(place.seq, object);
         }
     }
 
@@ -206,7 +215,9 @@ impl State {
         if let Some(there) = self.module(&module.name, Some(&module.version)) {
             let same = there.digest == module.digest;
             let pushed = if same { Pushed::Unchanged } else { Pushed::Conflict(there.digest) };
-            return Answer::Pushed(pushed, false);
+            // The very same push may have come before.
+            let kept = same && self.bytes.get(&module.digest) == Some(&object);
+            return Answer::Pushed(pushed, kept);
         }
         let kept = self.bytes.entry(module.digest).or_insert_with(|| object.clone()) == &object;
         self.modules.entry(module.name.clone()).or_default().push(module);
@@ -303,11 +314,13 @@ impl State {
     pub(super) fn restore(bytes: &[u8]) -> Read<Self> {
         let mut input = In::new(bytes);
         let format = input.number()?;
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(bad(format!("this version knows no image {format} of a store")));
         }
+        let seq = input.number()?;
+        let stamp = if format == 1 { 0 } else { input.fixed()?.cast_signed() };
         let mut state = Self {
-            applied: input.number()?,
+            applied: Place { seq, stamp },
             now: input.instant()?,
             weight: input.number()?,
             ..Self::default()
@@ -342,7 +355,7 @@ impl State {
 /// Everything at one instant, to be written down.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    pub applied: u64,
+    pub applied: Place,
     now: Timestamp,
     pub weight: u64,
     core: core::Image,
@@ -357,7 +370,8 @@ impl Snapshot {
     pub(super) fn write(mut self) -> Vec<u8> {
         let mut out = Out::with_capacity(1024 + 256 * self.core.tasks());
         out.number(FORMAT);
-        out.number(self.applied);
+        out.number(self.applied.seq);
+        out.fixed(self.applied.stamp.cast_unsigned());
         out.instant(self.now);
         out.number(self.weight);
         out.count(self.results.len());

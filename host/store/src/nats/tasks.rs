@@ -21,6 +21,8 @@ use crate::*;
 
 /// Values that are looked at for leftovers in one sweep.
 const SWEEP: usize = 500;
+/// How long after one sweep the next begins at the earliest.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
 
 /// Tasks in NATS.
 #[derive(Debug, Clone)]
@@ -48,14 +50,7 @@ impl NatsTasks {
     where
         T: TryFrom<crate::log::Answer, Error = Error>,
     {
-        match self.store.ask(Entry::Tasks(command), action).await? {
-            Answer::Tasks(answer) => T::try_from(answer),
-            other => Err(Error::unavailable(
-                NAME,
-                action,
-                format!("the answer is another one: {other:?}"),
-            )),
-        }
+        answer(self.store.ask(Entry::Tasks(command), action).await?, action)
     }
 
     /// Whether a call would change nothing, as far as is known here.
@@ -76,13 +71,18 @@ impl NatsTasks {
         }
     }
 
-    /// Keeps values beside the log before the command that names them.
-    pub(super) async fn keep(&self, puts: Vec<Put>, action: &'static str) -> Result<()> {
-        if puts.is_empty() {
-            return Ok(());
-        }
-        let kept = self.store.values()?.put(puts).await;
-        kept.map_err(|fault| self.store.error(fault, action))
+    /// Keeps values beside the log, then has the command that names them put into it.
+    pub(super) async fn keep_and_ask<T>(
+        &self,
+        puts: Vec<Put>,
+        command: Command,
+        action: &'static str,
+    ) -> Result<T>
+    where
+        T: TryFrom<crate::log::Answer, Error = Error>,
+    {
+        let by = self.store.keep(puts, action).await?;
+        answer(self.store.ask_by(Entry::Tasks(command), by, action).await?, action)
     }
 
     /// Takes arguments out of tasks that are too large to stay in memory.
@@ -180,19 +180,18 @@ impl NatsTasks {
     /// Looks at a few values for ones that belong to nothing: left over by processes that died in between.
     async fn sweep(&self) -> std::result::Result<(), Fault> {
         let Ok(mut sweep) = self.store.sweep.try_lock() else { return Ok(()) };
-        // Nothing younger than the grace is touched, so there is nothing new to find sooner.
-        if sweep.latest.is_some_and(|latest| latest.elapsed() < self.store.config.grace) {
+        let pause = SWEEP_PAUSE.min(self.store.config.grace);
+        if sweep.latest.is_some_and(|latest| latest.elapsed() < pause) {
             return Ok(());
         }
         sweep.latest = Some(tokio::time::Instant::now());
         let Ok(values) = self.store.values() else { return Ok(()) };
-        let images = values.image_names().await?;
         for (large, cursor) in [false, true].into_iter().zip(sweep.cursors.iter_mut()) {
-            let keeps = |name: &str| {
-                images.iter().any(|image| image == name)
-                    || self.store.state().map_or(true, |state| state.keeps(name))
-            };
-            *cursor = values.sweep(large, *cursor, SWEEP, keeps).await?;
+            let listed = values.list(large, *cursor, SWEEP).await?;
+            // Whatever names something that is old by now stands in the log by now.
+            self.store.see_all().await?;
+            let keeps = |name: &str| self.store.state().map_or(true, |state| state.keeps(name));
+            *cursor = values.sweep(listed, keeps).await?;
         }
         Ok(())
     }
@@ -203,6 +202,19 @@ impl NatsTasks {
         look: impl Fn(&Core, Timestamp) -> T,
     ) -> Result<T> {
         self.store.read_all(action, |state, now| look(&state.core, now)).await
+    }
+}
+
+/// The answer to a command about tasks.
+fn answer<T>(answer: Answer, action: &'static str) -> Result<T>
+where
+    T: TryFrom<crate::log::Answer, Error = Error>,
+{
+    match answer {
+        Answer::Tasks(answer) => T::try_from(answer),
+        other => {
+            Err(Error::unavailable(NAME, action, format!("the answer is another one: {other:?}")))
+        }
     }
 }
 
@@ -266,8 +278,8 @@ impl TaskStore for NatsTasks {
             return Ok(Vec::new());
         }
         let action = "enqueue tasks";
-        self.keep(self.take_out(&mut tasks), action).await?;
-        self.ask(Command::Enqueue(tasks), action).await
+        let puts = self.take_out(&mut tasks);
+        self.keep_and_ask(puts, Command::Enqueue(tasks), action).await
     }
 
     async fn open_session(
@@ -312,8 +324,8 @@ impl TaskStore for NatsTasks {
             return Ok(Vec::new());
         }
         let action = "finish tasks";
-        self.keep(self.take_results_out(&mut ends), action).await?;
-        self.ask(Command::Finish(ends), action).await
+        let puts = self.take_results_out(&mut ends);
+        self.keep_and_ask(puts, Command::Finish(ends), action).await
     }
 
     async fn cancel(&self, select: &Select) -> Result<Outcome> {
@@ -381,8 +393,7 @@ impl TaskStore for NatsTasks {
         for fire in &mut fires {
             puts.extend(self.take_out(&mut fire.tasks));
         }
-        self.keep(puts, action).await?;
-        self.ask(Command::Fire(fires), action).await
+        self.keep_and_ask(puts, Command::Fire(fires), action).await
     }
 
     async fn get(&self, ids: &[TaskId]) -> Result<Vec<Option<Info>>> {

@@ -1,15 +1,17 @@
 //! Bytes that are kept beside the log: in the key-value bucket up to 256 KiB each, in the object store above.
 //!
 //! A name says what the bytes are (it ends in their digest), so that to put a value again is to put the same one. Nothing
-//! that may just have been put, by a call whose command is still on its way, is removed: only what is older than the
-//! grace, and only the very message that was looked at.
+//! that may just have been put, by a call whose command is still on its way, is removed: only what was older than the
+//! grace by the server's clock when the log was looked at, and only the very message that was looked at. So a command must
+//! not come to stand in the log later than the grace after what it names.
 
 use std::time::Duration;
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{Context, kv, object_store, stream};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream as streams};
-use omniq_model::{DecodeError, Payload, TaskId};
+use omniq_model::{DecodeError, Payload, TaskId, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::fault::{self, Fault, Result};
@@ -21,6 +23,11 @@ const LARGE: usize = 256 << 10;
 const IMAGES: &str = "images";
 /// Values that are read or written at the same time.
 const AT_ONCE: usize = 64;
+/// How old a value must be before it may be taken for left over: until then a command that names it may come to stand in the
+/// log.
+pub(super) const GRACE: Duration = Duration::from_secs(300);
+/// How long the next bytes of an object are waited for. Whoever removes an object meanwhile tells nobody.
+const STALL: Duration = Duration::from_secs(3);
 
 /// What a value belongs to: part of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,34 +138,48 @@ impl Values {
         Put { name: of.name(&digest), bytes: taken.bytes.into() }
     }
 
-    /// Keeps values; returns once all are kept.
-    pub(super) async fn put(&self, puts: Vec<Put>) -> Result<()> {
-        let mut putting =
-            streams::iter(puts.into_iter().map(|put| self.put_one(put))).buffer_unordered(AT_ONCE);
+    /// Keeps values; returns once all are kept, and until when a command may name them.
+    pub(super) async fn put(
+        &self,
+        puts: Vec<Put>,
+        heard: impl Fn() -> Option<Timestamp>,
+    ) -> Result<Option<Timestamp>> {
+        let mut putting = streams::iter(puts.into_iter().map(|put| self.put_one(put, heard())))
+            .buffer_unordered(AT_ONCE);
+        let mut first = None;
         while let Some(done) = putting.next().await {
-            done?;
+            let put = done?;
+            first = Some(first.map_or(put, |first: Timestamp| first.min(put)));
         }
-        Ok(())
+        Ok(first.map(|first| first + GRACE))
     }
 
-    async fn put_one(&self, put: Put) -> Result<()> {
+    /// Keeps one; returns the instant at which, or just before which, it was.
+    async fn put_one(&self, put: Put, heard: Option<Timestamp>) -> Result<Timestamp> {
         if put.bytes.len() > LARGE {
-            return self.put_object(&put.name, &put.bytes).await;
+            return self.put_object_now(&put.name, &put.bytes).await;
         }
         self.values.put(&put.name, put.bytes).await.map_err(|error| fault::of(&error))?;
-        Ok(())
+        heard.ok_or_else(|| Fault::unknown("the server has not told its time yet"))
+    }
+
+    /// Keeps an object, which may take long; returns when that was done.
+    async fn put_object_now(&self, name: &str, bytes: &[u8]) -> Result<Timestamp> {
+        self.put_object(name, bytes).await?;
+        let last = self.last(name, true).await?;
+        let last = last.ok_or_else(|| Fault::Unknown(format!("the object `{name}` is gone")))?;
+        Ok(instant(last.time))
+    }
+
+    /// Keeps an object; returns until when a command may name it.
+    pub(super) async fn put_large(&self, name: &str, bytes: &[u8]) -> Result<Timestamp> {
+        Ok(self.put_object_now(name, bytes).await? + GRACE)
     }
 
     /// The list of images, and its revision.
     pub(super) async fn images(&self) -> Result<Option<(Bytes, u64)>> {
         let entry = self.values.entry(IMAGES).await.map_err(|error| fault::of(&error))?;
         Ok(entry.map(|entry| (entry.value, entry.revision)))
-    }
-
-    /// The objects that the images are in.
-    pub(super) async fn image_names(&self) -> Result<Vec<String>> {
-        let images = super::image::known(self).await?.0;
-        Ok(images.iter().map(super::entry::Image::name).collect())
     }
 
     /// Replaces the list of images of that revision, 0 for none; `false`: somebody else was faster.
@@ -186,15 +207,55 @@ impl Values {
 
     /// An object, if it is there.
     pub(super) async fn object(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let mut read = self.read_object(name).await;
+        // A server of a cluster that is behind has none of it yet, or a part.
+        for pause in [50, 200, 800] {
+            match read {
+                Ok(None) if self.is_object(name).await? => {}
+                Err(Fault::Corrupt(_)) => {}
+                read => return read,
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            read = self.read_object(name).await;
+        }
+        read
+    }
+
+    /// Whether the leader has an object of that name.
+    async fn is_object(&self, name: &str) -> Result<bool> {
+        let Some(message) = self.last(name, true).await? else { return Ok(false) };
+        let info: object_store::ObjectInfo =
+            serde_json::from_slice(&message.payload).map_err(Fault::unknown)?;
+        Ok(!info.deleted)
+    }
+
+    async fn read_object(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let mut object = match self.objects.get(name).await {
             Ok(object) => object,
             Err(error) if error.kind() == object_store::GetErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fault::of(&error)),
         };
         let mut bytes = Vec::with_capacity(object.info().size);
-        let read = tokio::io::AsyncReadExt::read_to_end(&mut object, &mut bytes).await;
-        read.map_err(|error| Fault::Unknown(format!("the object `{name}` was not read: {error}")))?;
-        Ok(Some(bytes))
+        loop {
+            let read = tokio::io::AsyncReadExt::read_buf(&mut object, &mut bytes);
+            match tokio::time::timeout(STALL, read).await {
+                Ok(Ok(0)) => return Ok(Some(bytes)),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    return Err(Fault::Corrupt(format!("the object `{name}` is damaged")));
+                }
+                Ok(Err(error)) => {
+                    return Err(Fault::Unknown(format!(
+                        "the object `{name}` was not read: {error}"
+                    )));
+                }
+                Err(_) => {
+                    return Err(Fault::Unknown(format!(
+                        "the object `{name}` was not read to its end"
+                    )));
+                }
+            }
+        }
     }
 
     /// Removes an object, whatever its age.
@@ -251,7 +312,14 @@ impl Values {
         };
         let name = of.name(&outside.digest);
         let large = outside.size > LARGE as u64;
-        let bytes = if large { self.object(&name).await? } else { self.value(&name).await? };
+        let bytes = match large {
+            true => self.object(&name).await,
+            false => self.value(&name).await,
+        };
+        let bytes = match bytes {
+            Err(Fault::Corrupt(_)) => None,
+            bytes => bytes?,
+        };
         let right = bytes.filter(|bytes| Sha256::digest(bytes).as_slice() == outside.digest);
         Ok(match right {
             Some(bytes) => Ok(Payload { format: outside.format, bytes }),
@@ -264,28 +332,46 @@ impl Values {
 
     async fn value(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let value = self.values.get(name).await.map_err(|error| fault::of(&error))?;
-        Ok(value.map(Into::into))
+        if let Some(value) = value {
+            return Ok(Some(value.into()));
+        }
+        Ok(self.last(name, false).await?.map(|message| message.payload.into()))
     }
 
-    /// Removes values that belong to nothing any more, except those younger than the grace: they may belong to
-    /// something again already.
-    pub(super) async fn drop_values(&self, names: Vec<(String, u64)>) {
-        let drops = names.into_iter().map(|(name, size)| self.drop_one(name, size));
+    /// The last message of that name as the stream's leader has it: any other server of a cluster may be behind.
+    async fn last(&self, name: &str, large: bool) -> Result<Option<StreamMessage>> {
+        let stream = self.stream_of(large).await?;
+        match stream.get_last_raw_message_by_subject(&self.subject(name, large)).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound => {
+                Ok(None)
+            }
+            Err(error) => Err(fault::of(&error)),
+        }
+    }
+
+    /// Removes values that belonged to nothing any more `at` that instant of the server's, except those younger than the
+    /// grace: they may belong to something again already.
+    pub(super) async fn drop_values(&self, names: Vec<(String, u64)>, at: Timestamp) {
+        let drops = names.into_iter().map(|(name, size)| self.drop_one(name, size, at));
         // What fails is left over, and found by the sweep.
         streams::iter(drops).buffer_unordered(8).map(|_: Result<()>| ()).collect::<()>().await;
     }
 
-    async fn drop_one(&self, name: String, size: u64) -> Result<()> {
+    async fn drop_one(&self, name: String, size: u64, at: Timestamp) -> Result<()> {
         let large = size > LARGE as u64;
-        let kind = if large { "OBJ" } else { "KV" };
-        let stream = self.stream(&format!("{kind}_{}", self.bucket)).await?;
+        let stream = self.stream_of(large).await?;
         let last = stream.direct_get_last_for_subject(self.subject(&name, large)).await;
         let message = last.map_err(|error| fault::of(&error))?;
-        let last = Message { sequence: message.sequence, millis: millis(message.time) };
-        self.drop_message(&stream, &name, last, large).await
+        let last = Message { sequence: message.sequence, at: instant(message.time) };
+        if self.is_old(last, at) {
+            self.drop_message(&stream, &name, last, large).await
+        } else {
+            Ok(())
+        }
     }
 
-    /// Removes the very message that was looked at, if it is old enough, and the chunks of its object.
+    /// Removes the very message that was looked at, and the chunks of its object.
     async fn drop_message(
         &self,
         stream: &stream::Stream<()>,
@@ -293,11 +379,13 @@ impl Values {
         message: Message,
         large: bool,
     ) -> Result<()> {
-        if !self.is_old(message) {
-            return Ok(());
-        }
         let nuid = if large {
-            Some(self.objects.info(name).await.map_err(|error| fault::of(&error))?.nuid)
+            // Not those of an object of that name that was put in the meantime.
+            let message = stream.get_raw_message(message.sequence).await;
+            let message = message.map_err(|error| fault::of(&error))?;
+            let info: object_store::ObjectInfo =
+                serde_json::from_slice(&message.payload).map_err(Fault::unknown)?;
+            Some(info.nuid)
         } else {
             None
         };
@@ -311,50 +399,50 @@ impl Values {
         Ok(())
     }
 
-    fn is_old(&self, message: Message) -> bool {
-        // Both clocks are only compared over spans of the grace; a host whose clock is behind removes later.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = i64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
-        let grace = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
-        now.saturating_sub(message.millis) >= grace
+    /// Whether all commands that may name it were in the log at `now`. Both instants are the server's.
+    fn is_old(&self, message: Message, now: Timestamp) -> bool {
+        message.at + self.grace <= now
     }
 
-    /// Looks at up to `max` values from `cursor` on and removes those that belong to nothing; returns where to go on, 0
-    /// after the last one. `keeps` says whether something of that name and digest is still known.
-    pub(super) async fn sweep(
-        &self,
-        large: bool,
-        cursor: u64,
-        max: usize,
-        keeps: impl Fn(&str) -> bool,
-    ) -> Result<u64> {
-        let (name, filter) = if large {
-            (format!("OBJ_{}", self.bucket), format!("$O.{}.M.>", self.bucket))
+    /// Looks at up to `max` values from `cursor` on for ones that may go if they belong to nothing.
+    pub(super) async fn list(&self, large: bool, cursor: u64, max: usize) -> Result<Listed> {
+        let filter = if large {
+            format!("$O.{}.M.>", self.bucket)
         } else {
-            (format!("KV_{}", self.bucket), format!("$KV.{}.>", self.bucket))
+            format!("$KV.{}.>", self.bucket)
         };
-        let stream = self.stream(&name).await?;
-        let mut cursor = cursor;
-        for found in self.look(&stream, &filter, cursor, max).await? {
-            cursor = found.message.sequence + 1;
+        let stream = self.stream_of(large).await?;
+        let (mut found, now) = self.look(&stream, &filter, cursor, max).await?;
+        let next = found.last().filter(|found| !found.last);
+        let next = next.map_or(0, |found| found.message.sequence + 1);
+        found.retain(|found| self.is_old(found.message, now));
+        Ok(Listed { large, found, next })
+    }
+
+    /// Removes what was listed and belongs to nothing; returns where to go on, 0 after the last one. `keeps` says whether
+    /// something of that name is still known, by a log that was looked at after the list.
+    pub(super) async fn sweep(&self, listed: Listed, keeps: impl Fn(&str) -> bool) -> Result<u64> {
+        let stream = self.stream_of(listed.large).await?;
+        for found in listed.found {
             if !keeps(&found.name) {
-                self.drop_message(&stream, &found.name, found.message, large).await?;
-            }
-            if found.last {
-                return Ok(0);
+                self.drop_message(&stream, &found.name, found.message, listed.large).await?;
             }
         }
-        Ok(cursor)
+        Ok(listed.next)
     }
 
-    /// The names of up to `max` messages from `from` on, without their bytes.
+    async fn stream_of(&self, large: bool) -> Result<stream::Stream<()>> {
+        self.stream(&format!("{}_{}", if large { "OBJ" } else { "KV" }, self.bucket)).await
+    }
+
+    /// The names of up to `max` messages from `from` on, without their bytes, and the instant at which that was asked for.
     async fn look(
         &self,
         stream: &stream::Stream<()>,
         filter: &str,
         from: u64,
         max: usize,
-    ) -> Result<Vec<Found>> {
+    ) -> Result<(Vec<Found>, Timestamp)> {
         use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
@@ -367,6 +455,7 @@ impl Values {
             ..Default::default()
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| fault::of(&error))?;
+        let now = instant(consumer.cached_info().created);
         let batch = consumer.fetch().max_messages(max).messages().await;
         let mut batch = batch.map_err(|error| fault::of(&error))?;
         let mut found = Vec::new();
@@ -377,10 +466,10 @@ impl Values {
                 Some((_, encoded)) if filter.starts_with("$O") => unbase64url(encoded),
                 _ => message.subject.splitn(3, '.').nth(2).unwrap_or_default().to_owned(),
             };
-            let at = Message { sequence: info.stream_sequence, millis: millis(info.published) };
+            let at = Message { sequence: info.stream_sequence, at: instant(info.published) };
             found.push(Found { name, message: at, last: info.pending == 0 });
         }
-        Ok(found)
+        Ok((found, now))
     }
 }
 
@@ -388,7 +477,14 @@ impl Values {
 #[derive(Debug, Clone, Copy)]
 struct Message {
     sequence: u64,
-    millis: i64,
+    at: Timestamp,
+}
+
+/// What was looked at, and where to go on.
+pub(super) struct Listed {
+    large: bool,
+    found: Vec<Found>,
+    next: u64,
 }
 
 struct Found {
@@ -398,9 +494,9 @@ struct Found {
     last: bool,
 }
 
-/// An instant of the server's, in milliseconds since 1970.
-pub(super) fn millis(at: async_nats::datetime::DateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+/// An instant of the server's.
+pub(super) fn instant(at: async_nats::datetime::DateTime) -> Timestamp {
+    Timestamp::from_millis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -441,7 +537,36 @@ fn unbase64url(encoded: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
+    use super::super::connect::connect;
     use super::*;
+
+    /// Between the look at an object and its removal it is put again.
+    #[tokio::test]
+    async fn an_object_that_is_put_again_while_it_is_removed_stays_whole() {
+        let server = omniq_services::nats().address().to_string();
+        let values = connect(&Config::new(vec![server], "again")).await.unwrap().values;
+        let (name, bytes) = (Of::Arguments(TaskId::derived(&[b"t"])).name(&[1; 32]), [7; 300_000]);
+        values.put_object(&name, &bytes).await.unwrap();
+        let listed = Values { grace: Duration::ZERO, ..values.clone() };
+        let listed = listed.list(true, 0, 9).await.unwrap();
+        values.put_object(&name, &bytes).await.unwrap();
+        let _ = values.sweep(listed, |_| false).await; // what it looked at may be gone
+        let read = tokio::time::timeout(Duration::from_secs(60), values.object(&name)).await;
+        assert!(read.unwrap().unwrap().is_some_and(|read| read == bytes));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_for_left_over_before_the_grace_is_over_by_the_servers_clock() {
+        let server = omniq_services::nats().address().to_string();
+        let values = connect(&Config::new(vec![server], "old")).await.unwrap().values;
+        let by = values.put_large("module.x.1", b"bytes").await.unwrap();
+        let listed = values.list(true, 0, 9).await.unwrap();
+        assert!(listed.found.is_empty(), "it was put just now");
+        let listed = Values { grace: Duration::ZERO, ..values }.list(true, 0, 9).await.unwrap();
+        let found: Vec<_> = listed.found.iter().map(|found| found.message.at + GRACE).collect();
+        assert_eq!(found, [by]);
+    }
 
     #[test]
     fn names_say_what_they_belong_to() {
