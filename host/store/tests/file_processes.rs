@@ -73,6 +73,7 @@ async fn a_death_around_a_commit_loses_nothing_and_doubles_nothing() {
     check("file.append.before_sync:2", &[0, 1]).await;
     check("file.append.after_sync:2", &[1]).await;
     check("file.image.before_write", &[1, 2, 3, 4, 5, 6]).await;
+    check("file.image.before_rename", &[1, 2, 3, 4, 5, 6]).await;
     check("file.image.before_prune", &[1, 2, 3, 4, 5, 6]).await;
 }
 
@@ -207,4 +208,79 @@ async fn a_log_that_is_deleted_while_it_is_open_takes_no_more() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("was deleted while it was open"), "{source}");
+}
+
+const LOG: &str = "tasks/log-00000000000000000001";
+
+/// With so much log before an image that all is in one file.
+async fn open(folder: &Path) -> ObjectTasks {
+    ObjectTasks::open(Config { image_every: 1 << 20, ..config(folder) }).await.unwrap()
+}
+
+async fn are_there(store: &ObjectTasks, numbers: impl IntoIterator<Item = u64>) -> bool {
+    let ids: Vec<_> = numbers.into_iter().map(|number| task(number).id).collect();
+    store.get(&ids).await.unwrap().iter().all(Option::is_some)
+}
+
+/// The lock is the folder's: people take a lock file for something that was left behind.
+#[tokio::test]
+async fn a_lock_file_that_is_deleted_makes_nobody_a_second_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).await;
+    first.enqueue(vec![task(0)]).await.unwrap();
+    std::fs::remove_file(folder.path().join("tasks/lock")).unwrap();
+    let second = open(folder.path()).await;
+    for number in (1..20).step_by(2) {
+        second.enqueue(vec![task(number)]).await.unwrap();
+        first.enqueue(vec![task(number + 1)]).await.unwrap();
+    }
+    assert!(are_there(&first, 0..21).await && are_there(&second, 0..21).await);
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+    assert!(are_there(&open(folder.path()).await, 0..21).await, "what was accepted is there");
+}
+
+/// Somebody restores a backup while a process is at work: over its files, or with the folder put in place of another.
+#[tokio::test]
+async fn what_is_accepted_after_a_backup_was_put_in_place_is_there_later() {
+    for replaces_folder in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, tasks) = (folder.path().join(LOG), folder.path().join("tasks"));
+        let store = open(folder.path()).await;
+        store.enqueue(vec![task(1)]).await.unwrap();
+        let backup = std::fs::read(&log).unwrap();
+        for number in 2..9 {
+            store.enqueue(vec![task(number)]).await.unwrap();
+        }
+        if replaces_folder {
+            std::fs::rename(&tasks, folder.path().join("before")).unwrap();
+            std::fs::create_dir(&tasks).unwrap();
+        }
+        std::fs::write(&log, &backup).unwrap();
+        let accepted = store.enqueue(vec![task(9)]).await;
+        if let Err(error) = &accepted {
+            assert!(error.kind().is_passing(), "{error:?}");
+            again(async || store.enqueue(vec![task(9)]).await).await;
+        }
+        assert!(are_there(&store, [1, 9]).await);
+        store.close().await.unwrap();
+        let later = open(folder.path()).await;
+        assert!(are_there(&later, [1, 9]).await, "{replaces_folder}: {accepted:?} and is lost");
+        assert!(!are_there(&later, [8]).await, "it was not in the backup");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_an_image_that_was_not_done_is_cleared_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = start("steps", folder.path(), 0, "file.image.before_rename").wait().unwrap();
+    assert!(!status.success());
+    let drafts = || {
+        let names = std::fs::read_dir(folder.path().join("tasks")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".draft")).count()
+    };
+    assert_eq!(drafts(), 1);
+    open(folder.path()).await.close().await.unwrap();
+    assert_eq!(drafts(), 0);
 }

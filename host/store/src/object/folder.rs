@@ -18,9 +18,12 @@ const LOCK: &str = "lock";
 
 /// The lock of a folder. It goes with the process, however that ends.
 #[derive(Debug)]
-pub(super) struct Lock(
-    #[expect(dead_code, reason = "the lock is held as long as it is open")] File,
-);
+#[expect(dead_code, reason = "a lock is held as long as its file is open")]
+pub(super) struct Lock {
+    file: File,
+    /// The folder itself, where its file system can lock one: people delete lock files.
+    folder: Option<File>,
+}
 
 /// The lock of that folder, unless another process has it.
 pub(super) fn lock(folder: &Path) -> Result<Option<Lock>> {
@@ -29,14 +32,20 @@ pub(super) fn lock(folder: &Path) -> Result<Option<Lock>> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = file.map_err(|error| failed(&path, "open", &error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {
-            // For people who wonder. On a disk without any room it stays empty, and nobody needs it.
-            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            Ok(Some(Lock(file)))
-        }
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(failed(&path, "lock", &error.into())),
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(failed(&path, "lock", &error.into())),
     }
+    let itself = File::open(folder).map_err(|error| failed(folder, "open", &error))?;
+    let itself = match flock(&itself, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Some(itself),
+        // Its owner has locked a file that is there no more.
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(_) => None,
+    };
+    // For people who wonder. On a disk without any room it stays empty, and nobody needs it.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(Some(Lock { file, folder: itself }))
 }
 
 /// Another process that has the lock of a folder. Only its end lets anybody else have it, so people may have to see to that.
@@ -76,12 +85,16 @@ pub(super) fn owner(folder: &Path) -> Option<Owner> {
 /// Reads all there is in a folder whose lock is held; returns the state and the journal that goes on from there.
 pub(super) fn recover(folder: &Path, config: &Config) -> Result<(State, FolderJournal)> {
     let (mut images, logs) = found(folder)?;
+    image_file::clear(folder);
     let mut state = State::default();
     let mut image_bytes = 0;
     let mut damaged = None;
     while let Some(index) = images.pop() {
         match load(folder, index) {
             Ok((loaded, bytes)) => {
+                if config.durability == Durability::Disk {
+                    sync(&folder.join(image_file::name(index)))?;
+                }
                 (state, image_bytes) = (loaded, bytes);
                 break;
             }
@@ -94,6 +107,13 @@ pub(super) fn recover(folder: &Path, config: &Config) -> Result<(State, FolderJo
     let read = replay(folder, config, &mut state, &logs);
     // What the log lacks is what a damaged image held: that is the error to be told.
     let (file, since) = read.map_err(|error| damaged.filter(|_| !has_image).unwrap_or(error))?;
+    if config.durability == Durability::Disk {
+        sync(folder)?;
+        if state.applied == 0 {
+            // The folders above may be as new as this one; those that we may not open are older.
+            folder.ancestors().skip(1).for_each(|above| drop(sync(above)));
+        }
+    }
     let journal = FolderJournal {
         folder: folder.to_owned(),
         file,
@@ -105,6 +125,12 @@ pub(super) fn recover(folder: &Path, config: &Config) -> Result<(State, FolderJo
         busy: Arc::default(),
     };
     Ok((state, journal))
+}
+
+/// What another process wrote and did not sync, by choice or because it died, must be on the disk before anything is built
+/// on it that is promised to be.
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| failed(path, "sync", &error))
 }
 
 /// The images and the log files of a folder, each by its number, in order.
@@ -173,6 +199,9 @@ fn replay(
         if !begins && Some(first) != logs.last() {
             let reason = "it is not readable to its end, and others follow".into();
             return Err(Error::Corrupt { place: format!("`{}`", path.display()), reason });
+        }
+        if config.durability == Durability::Disk && scan.as_ref().is_some_and(|scan| !scan.synced) {
+            sync(&path)?;
         }
         read += scan.as_ref().map_or(0, |scan| scan.end);
         last = scan.map(|scan| (path, scan));

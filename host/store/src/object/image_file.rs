@@ -8,13 +8,15 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::log_file::failed;
-use crate::{Error, Result};
+use crate::{Error, Result, failpoint};
 
 const MAGIC: [u8; 8] = *b"OMNIQIMG";
 /// How images are written. One of a higher number is refused.
 const FORMAT: u32 = 1;
 const HEAD: usize = 8 + 4 + 8;
 const HASH: usize = 32;
+/// What an image is called until it is whole.
+const DRAFT: &str = "draft";
 
 /// The name of the image after that entry.
 pub(super) fn name(index: u64) -> String {
@@ -62,13 +64,14 @@ pub(super) fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [
 /// Keeps an image in a folder; durable when it returns, if it is to be.
 pub(super) fn save(folder: &Path, index: u64, image: &[u8], sync: bool) -> Result<()> {
     let path = folder.join(name(index));
-    let draft = folder.join(format!("{}.draft", name(index)));
+    let draft = path.with_extension(DRAFT);
     let save = || -> std::io::Result<()> {
         let mut file = File::create(&draft)?;
         file.write_all(&seal(index, image))?;
         if sync {
             file.sync_all()?;
         }
+        failpoint::hit("file.image.before_rename");
         std::fs::rename(&draft, &path)?;
         if sync {
             File::open(folder)?.sync_all()?;
@@ -79,6 +82,15 @@ pub(super) fn save(folder: &Path, index: u64, image: &[u8], sync: bool) -> Resul
         let _ = std::fs::remove_file(&draft); // the next image of this number would replace it anyway
         failed(&path, "write", &error)
     })
+}
+
+/// Deletes what processes left behind that ended while they wrote an image; each may be as large as one.
+pub(super) fn clear(folder: &Path) {
+    let drafts = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let drafts = drafts.map(|entry| entry.path());
+    for draft in drafts.filter(|path| path.extension().is_some_and(|end| end == DRAFT)) {
+        let _ = std::fs::remove_file(draft); // or next time
+    }
 }
 
 #[cfg(test)]
