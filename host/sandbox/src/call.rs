@@ -110,11 +110,13 @@ pub(crate) async fn run(mut target: Target<'_>, call: Call) -> Outcome {
         Ok(store) => store,
         Err(failure) => return refused(failure, &meter),
     };
-    let work = async {
-        let instance = target.pre.instantiate_async(&mut store).await?;
-        enter_async(&mut store, &instance, &target.entry).await
+    let ended = {
+        let work = pin!(async {
+            let instance = target.pre.instantiate_async(&mut store).await?;
+            enter_async(&mut store, &instance, &target.entry).await
+        });
+        supervise(&meter, work).await
     };
-    let ended = supervise(&meter, work).await;
     conclude(store, &target.entry, ended, &meter)
 }
 
@@ -231,12 +233,12 @@ fn exported(
     Ok(instance.get_func(store, index).ok_or_else(missing)?)
 }
 
-/// Polls the work with its clocks running until it ends, its time is up or the caller gives up.
+/// Polls the work with its clocks running until it ends, its time is up or the caller gives up. It is some kilobytes large,
+/// and stays where it is.
 async fn supervise<R>(
     meter: &Meter,
-    work: impl Future<Output = wasmtime::Result<R>>,
+    mut work: Pin<&mut impl Future<Output = wasmtime::Result<R>>>,
 ) -> wasmtime::Result<R> {
-    let mut work = pin!(work);
     // Most calls end in their first poll and never need a timer.
     let mut interruption: Option<Pin<Box<dyn Future<Output = Stop> + Send + '_>>> = None;
     poll_fn(|context: &mut Context<'_>| {

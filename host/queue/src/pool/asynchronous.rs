@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
@@ -95,20 +95,22 @@ impl Shared {
         let began = Instant::now();
         let ran = match program {
             Program::Function(function, task) => {
-                self.watched(function.call(&task.args.bytes, call)).await
+                self.watched(pin!(function.call(&task.args.bytes, call))).await
             }
-            Program::Command(module, command) => self.watched(module.run(command, call)).await,
+            Program::Command(module, command) => {
+                self.watched(pin!(module.run(command, call))).await
+            }
             #[cfg(test)]
-            Program::Panic => self.watched(async { panic!("a mistake") }).await,
+            Program::Panic => self.watched(pin!(async { panic!("a mistake") })).await,
         };
         self.load.ended(began.elapsed());
         failpoint::hit("worker.attempt.after_run");
         self.report.ended(attempt, ran);
     }
 
-    /// Polls a guest to its end. While it waits another runner goes on with the queue.
-    async fn watched(self: &Arc<Self>, guest: impl Future<Output = Outcome>) -> Ran {
-        let mut guest = pin!(guest);
+    /// Polls a guest to its end. While it waits another runner goes on with the queue. A guest is some kilobytes large, and
+    /// stays where it is.
+    async fn watched(self: &Arc<Self>, mut guest: Pin<&mut impl Future<Output = Outcome>>) -> Ran {
         let mut is_waiting = false;
         poll_fn(|context| {
             if std::mem::take(&mut is_waiting) {
