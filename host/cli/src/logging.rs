@@ -54,7 +54,11 @@ pub fn follow_hangups(control: &LogControl, sources: Sources, general: Level) {
         return;
     }
     let Ok(mut signals) = Signals::new([SIGHUP]) else { return };
-    tracing::info!(target: LOG_TARGET, levels = %control.levels(), "log levels are read again on SIGHUP");
+    let levels = control.levels();
+    // Unlike what a hangup then changes, this is not said to who asked to hear less.
+    if levels.general <= Level::Info {
+        tracing::info!(target: LOG_TARGET, %levels, "log levels are read again on SIGHUP");
+    }
     let control = control.clone();
     let watch = move || {
         for _ in signals.forever() {
