@@ -15,9 +15,8 @@ use omniq_services::{Kind, Mode, Proxy, Server};
 use omniq_store::nats::{Config, NatsTasks};
 use omniq_store::{End, ErrorKind, Filter, How, Select, TaskStore, Want, WorkerInfo};
 
-/// After that a call that was given up is over, and `LIFE` after it was sent its message counts no more.
+/// After that a call is given up, and its message counts no more.
 const PATIENCE: Duration = Duration::from_millis(500);
-const LIFE: Duration = Duration::from_secs(1);
 
 fn config(address: impl ToString, name: &str) -> Config {
     let patience = Duration::from_secs(10);
@@ -138,7 +137,6 @@ async fn what_was_given_up_long_ago_is_not_done_any_more() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     near.enqueue(vec![task.clone()]).await.expect("it is accepted");
     carry_out(&near, task.id).await;
-    tokio::time::sleep(LIFE).await;
     proxy.set(Mode::Pass);
     again(async || far.pause(&Lane::default(), false).await).await; // whatever was sent before is in the log by now
     assert!(!is_there(&near, task.id).await, "it is over, and stays so");
@@ -152,7 +150,7 @@ async fn what_was_given_up_long_ago_is_not_done_any_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_comes_after_its_object_was_swept_stops_nobody() {
     let server = omniq_services::nats();
-    let config = Config { patience: LIFE / 2, ..config(server.address(), "swept") };
+    let config = Config { patience: PATIENCE, ..config(server.address(), "swept") };
     let store = open(&config).await;
     again(async || store.enqueue(tasks(1)).await).await;
     let large = tasks(16_000);
@@ -170,7 +168,7 @@ async fn a_message_that_comes_after_its_object_was_swept_stops_nobody() {
         object.read_to_end(&mut bytes).await.expect("it reads");
         bytes
     };
-    tokio::time::sleep(LIFE).await;
+    tokio::time::sleep(2 * PATIENCE).await;
     // As a process sends it that stood still in between, while the sweep of another found that the object belongs to nothing.
     let objects = objects(server, "swept").await;
     objects.delete(&object).await.expect("it goes");

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::config::{Config, TLS};
 use super::fault::{self, Fault, Result};
+use super::send::LIFE;
 use super::values::Values;
 use crate::tls;
 
@@ -223,6 +224,7 @@ fn check(config: &stream::Config) -> Result<()> {
         (!config.max_age.is_zero(), "`max_age` must not be limited"),
         (config.storage != stream::StorageType::File, "its storage must be `file`"),
         (config.no_ack, "it must acknowledge"),
+        (config.duplicate_window < LIFE, "`duplicate_window` must be 30 s or more"),
         (
             config.persist_mode == Some(stream::PersistenceMode::Async),
             "`persist_mode` must not be `async`",
@@ -230,7 +232,7 @@ fn check(config: &stream::Config) -> Result<()> {
     ];
     match lossy.iter().find(|(wrong, _)| *wrong) {
         Some((_, reason)) => Err(Fault::Config(format!(
-            "the stream `{}` may lose commands: {reason}; change it with `nats stream edit`",
+            "the stream `{}` may lose commands, or have them twice: {reason}; change it with `nats stream edit`",
             config.name
         ))),
         None => Ok(()),

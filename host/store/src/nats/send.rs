@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 256 << 10;
 const MOST: usize = 1 << 20;
 /// How long after it was made a message counts at most, whatever the patience: shorter than the server knows it by its id,
 /// and than values are left alone that belong to nothing yet.
-const LIFE: Duration = Duration::from_secs(30);
+pub(super) const LIFE: Duration = Duration::from_secs(30);
 /// What the server's limit counts beside our bytes.
 const HEADERS: usize = 4 << 10;
 
@@ -75,11 +75,9 @@ async fn send_batch(
     _permit: OwnedSemaphorePermit,
 ) {
     let deadline = Instant::now() + shared.config.patience;
-    // Who waits for an answer waits no longer.
-    let life = LIFE.min(shared.config.patience * 2);
     let mut batch = batch;
     loop {
-        let until = shared.heard().map(|now| now + life);
+        let until = until(&shared);
         batch = refuse_late(batch, until);
         if batch.is_empty() {
             return;
@@ -93,15 +91,20 @@ async fn send_batch(
         let head = Head { sender, now, until };
         let message = entry::message(head, batch.iter().map(|ask| ask.bytes.as_slice()));
         // It may come back before its answer does.
+        let by = batch.iter().filter_map(|ask| ask.by).min();
         lock(&shared.pending).insert(sender.number, Sent { asks: batch, leaps });
-        let give_up = deadline.min(Instant::now() + life);
-        let sent = put(&shared, &connection, head, message, give_up).await;
+        let sent = put(&shared, &connection, head, by, message).await;
         hit(&kinds, "after_publish");
         let Err(fault) = sent else { return };
         let refused = lock(&shared.pending).remove(&sender.number);
         let refused = refused.map_or_else(Vec::new, |sent| sent.asks);
         batch = refuse(&shared, &connection, refused, &fault, deadline).await;
     }
+}
+
+/// Until when a message of now counts: no longer than who asked waits for an answer.
+fn until(shared: &Shared) -> Option<Timestamp> {
+    shared.heard().map(|now| now + LIFE.min(shared.config.patience))
 }
 
 /// Tells those whose values may be gone before a message of now counts no more.
@@ -151,39 +154,60 @@ async fn refuse(
     again
 }
 
-/// Puts a message into the log.
+/// Puts a message into the log, before `by` if something in it needs that. That it is not known whether it came to stand
+/// there is told only once it cannot come to any more: what is asked next is not overtaken by it.
 async fn put(
     shared: &Shared,
     connection: &Connection,
     head: Head,
+    by: Option<Timestamp>,
     message: Vec<u8>,
-    deadline: Instant,
 ) -> Result<()> {
+    let mut head = head;
     let most = connection.client.max_payload().min(MOST).saturating_sub(HEADERS);
     let message = if message.len() > most {
         let object = format!("message.{}", head.sender.id());
         connection.values.put_object(&object, &message).await?;
+        // That may have taken long.
+        let until = until(shared);
+        head.until = until.map(|until| by.map_or(until, |by| by.min(until)));
         entry::elsewhere(head, &object)
     } else {
         message
     };
+    let give_up = Instant::now() + LIFE.min(shared.config.patience);
     let message = Bytes::from(message);
     let mut attempt = 0;
     loop {
-        match publish(shared, connection, head.sender, message.clone()).await {
-            Ok(()) => return Ok(()),
-            Err((fault, again)) => {
-                let pause = Duration::from_millis(50 << attempt.min(4)).mul_f64(super::roll());
-                if !again || Instant::now() + pause >= deadline {
-                    return Err(fault);
-                }
-                if !lock(&shared.pending).contains_key(&head.sender.number) {
-                    return Ok(()); // it came back: only the answer was lost
-                }
-                tokio::time::sleep(pause).await;
-                attempt += 1;
-            }
+        let Err((fault, again)) = publish(shared, connection, head.sender, message.clone()).await
+        else {
+            return Ok(());
+        };
+        if !again {
+            return Err(fault);
         }
+        let pause = Duration::from_millis(50 << attempt.min(4)).mul_f64(super::roll());
+        let is_over = Instant::now() + pause >= give_up;
+        if is_over {
+            let _ = tokio::time::timeout(LIFE, outlast(shared, head.until)).await;
+        }
+        if !lock(&shared.pending).contains_key(&head.sender.number) {
+            return Ok(()); // it came back: only the answer was lost
+        }
+        if is_over {
+            return Err(fault);
+        }
+        tokio::time::sleep(pause).await;
+        attempt += 1;
+    }
+}
+
+/// Waits until nothing counts any more that counts until then.
+async fn outlast(shared: &Shared, until: Option<Timestamp>) {
+    while let (Some(now), Some(until)) = (shared.heard(), until)
+        && now <= until
+    {
+        tokio::time::sleep(until.since(now) + Duration::from_millis(1)).await;
     }
 }
 

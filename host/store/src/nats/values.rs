@@ -178,8 +178,8 @@ impl Values {
 
     /// The list of images, and its revision.
     pub(super) async fn images(&self) -> Result<Option<(Bytes, u64)>> {
-        let entry = self.values.entry(IMAGES).await.map_err(|error| fault::of(&error))?;
-        Ok(entry.map(|entry| (entry.value, entry.revision)))
+        let entry = self.last(IMAGES, false).await?;
+        Ok(entry.map(|entry| (entry.payload, entry.sequence)))
     }
 
     /// Replaces the list of images of that revision, 0 for none; `false`: somebody else was faster.
