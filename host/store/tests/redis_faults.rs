@@ -189,3 +189,29 @@ async fn a_store_that_is_emptied_behind_our_back_is_used_anew() {
     store.enqueue(vec![task(10)]).await.expect("it is accepted");
     assert_eq!(store.claim(&session, &[want(1)]).await.expect("it is leased").len(), 1);
 }
+
+/// After a failover the URL may lead to the server that was the primary: it lets itself be read, and lags behind.
+#[tokio::test]
+async fn a_server_that_has_become_a_copy_shows_nothing() {
+    let server = Server::start(Kind::Redis, &[]);
+    let mut config = Config::new(server.url()).expect("the URL is right");
+    config.timeout = Duration::from_secs(1);
+    let store = RedisTasks::open(config).await.expect("it opens");
+    let task = task(10);
+    store.enqueue(vec![task.clone()]).await.expect("it is accepted");
+    // What Sentinel does to such a server; the new primary is not reached from there yet.
+    redis(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    redis(&server, &["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let begun = Instant::now();
+    loop {
+        let error = store.get(&[task.id]).await.expect_err("it may be over what it shows");
+        assert!(error.kind().is_passing() && begun.elapsed() < PATIENCE, "{error:?}");
+        // A call may have found a connection that seemed to be alive, or no time to ask.
+        let told = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if told.contains("has become a copy of `127.0.0.1:1`") {
+            break;
+        }
+    }
+    redis(&server, &["REPLICAOF", "NO", "ONE"]).await;
+    assert!(repeat!(store.get(&[task.id]))[0].is_some());
+}

@@ -268,7 +268,10 @@ impl Link {
             for client in &self.clients()? {
                 match self.connect_one(client, deadline).await {
                     Ok(connection) if !self.is_cluster(client, &connection).await? => {
-                        return Ok(Connection::One(connection));
+                        match self.check_role(connection.clone()).await {
+                            Ok(()) => return Ok(Connection::One(connection)),
+                            Err(fault) => last = fault,
+                        }
                     }
                     Ok(_) => return self.connect_cluster().await,
                     Err(fault @ (Fault::Config(_) | Fault::Denied(_))) => return Err(fault),
@@ -313,6 +316,26 @@ impl Link {
         let text = super::reply::bytes(said)?;
         let is = String::from_utf8_lossy(&text).contains("cluster_enabled:1");
         Ok(*self.cluster.get_or_init(|| is))
+    }
+
+    /// A server may have become a copy since it was checked when the store was opened. It lets itself be read, and lags behind.
+    async fn check_role(&self, mut connection: MultiplexedConnection) -> Result<()> {
+        if self.connected.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let info = redis::cmd("INFO").arg("replication").to_owned();
+        let said = connection.req_packed_command(&info).await?.extract_error()?;
+        let text = super::reply::bytes(said)?;
+        let text = String::from_utf8_lossy(&text);
+        let says = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        match says("role:").map(str::trim) {
+            Some("slave") => Err(Fault::Unreached(format!(
+                "it has become a copy of `{}:{}`, which may lag behind; name that one, or wait for it to be found",
+                says("master_host:").unwrap_or_default().trim(),
+                says("master_port:").unwrap_or_default().trim()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn connect_cluster(&self) -> Result<Connection> {
