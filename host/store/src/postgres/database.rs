@@ -266,7 +266,10 @@ impl Database {
     /// A connection, once one is free or can be made.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>> {
         self.breaks.pause().await;
-        self.pool.acquire().await.map_err(Fault::on_connect)
+        self.pool.acquire().await.map_err(|error| match Fault::on_connect(error) {
+            Fault::NotReached(_) if self.breaks.met_standby() => Fault::NotReached(STANDBY.into()),
+            fault => fault,
+        })
     }
 
     /// Makes the partitions of today and tomorrow.
@@ -503,8 +506,17 @@ pub(super) fn connect_options(config: &Config) -> PgConnectOptions {
     ])
 }
 
+/// Why a server is left alone that was asked before.
+const STANDBY: &str = "the server is a standby by now, which may lag behind; name the primary, or wait for it to be found";
+
+/// Whether a server only follows another one. What it shows may be over, so that it is not asked.
+async fn is_standby(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // In one step, so that a pooler may stand in between.
+    sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(conn).await?.try_get(0)
+}
+
 fn pool(config: &Config, breaks: &Arc<Breaks>) -> PgPool {
-    let breaks = Arc::clone(breaks);
+    let (breaks, connects) = (Arc::clone(breaks), Arc::clone(breaks));
     PgPoolOptions::new()
         .max_connections(config.connections)
         .acquire_timeout(config.patience)
@@ -517,16 +529,32 @@ fn pool(config: &Config, breaks: &Arc<Breaks>) -> PgPool {
             let fresh = breaks.is_after(meta.age);
             Box::pin(async move { Ok(fresh) })
         })
+        .after_connect(move |conn, _| {
+            let breaks = Arc::clone(&connects);
+            Box::pin(async move {
+                let standby = is_standby(conn).await?;
+                breaks.note_standby(standby);
+                match standby {
+                    true => Err(sqlx::Error::Io(std::io::Error::other(STANDBY))),
+                    false => Ok(()),
+                }
+            })
+        })
         .connect_lazy_with(connect_options(config))
 }
 
-/// When a connection broke last, and how often in a row.
+/// What happened to connections.
 #[derive(Debug, Default)]
-struct Breaks(Mutex<(Option<std::time::Instant>, u32)>);
+struct Breaks {
+    /// When one broke last, and how often in a row.
+    state: Mutex<(Option<std::time::Instant>, u32)>,
+    /// The last one that was made led to a standby.
+    standby: AtomicBool,
+}
 
 impl Breaks {
     fn state(&self) -> std::sync::MutexGuard<'_, (Option<std::time::Instant>, u32)> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn note(&self) {
@@ -537,6 +565,14 @@ impl Breaks {
     fn forget(&self) {
         let mut state = self.state();
         state.1 = 0;
+    }
+
+    fn note_standby(&self, standby: bool) {
+        self.standby.store(standby, Ordering::Relaxed);
+    }
+
+    fn met_standby(&self) -> bool {
+        self.standby.load(Ordering::Relaxed)
     }
 
     /// Whether a connection of that age was made after the last break.

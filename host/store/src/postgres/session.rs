@@ -124,14 +124,31 @@ impl Tx<'_> {
                  union all
                 select (select l.session from $S.lease l where l.session > holder.id order by l.session limit 1)
                   from holder where holder.id is not null)
-            select h.id from holder h left join $S.session s on s.id = h.id
+            select h.id, s.id is null from holder h left join $S.session s on s.id = h.id
              where h.id is not null and (s.id is null or s.expires < $1)";
+        // Whoever is being kept alive at this moment has its row locked, and is not dead. One that is dead here is so for good:
+        // a heartbeat that read the clock before and waits for its row must not find it as it was.
+        const BURY: &str = "
+            with d as materialized (
+                select s.id from $S.session s where s.id = any($1) and s.expires < $2 for update skip locked
+            )
+            update $S.session s set expires = -9223372036854775808 where s.id = any(array(select d.id from d)) returning s.id";
         // Somebody may stand still with one of them locked: the others do not wait for that.
         const LOST: &str = "
             select id from $S.lease where session = any($1) order by seq limit $2 for update skip locked";
         let now = self.now.as_millis();
         let rows = self.query(DEAD).bind(now).fetch_all(&mut *self.conn).await?;
-        let dead: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let (mut dead, mut over) = (Vec::<i64>::new(), Vec::<i64>::new());
+        for row in &rows {
+            let is_unknown = row.try_get(1)?;
+            if is_unknown { &mut dead } else { &mut over }.push(row.try_get(0)?);
+        }
+        if !over.is_empty() {
+            let rows = self.query(BURY).bind(over).bind(now).fetch_all(&mut *self.conn).await?;
+            for row in &rows {
+                dead.push(row.try_get(0)?);
+            }
+        }
         let mut moved = Vec::new();
         if !dead.is_empty() {
             let query = self.query(LOST).bind(dead.clone()).bind(count(max));
@@ -178,8 +195,9 @@ impl Tx<'_> {
     /// Forgets sessions whose lease is over and that hold nothing.
     async fn tidy_sessions(&mut self) -> Result<()> {
         const TIDY: &str = "
-            delete from $S.session s where s.expires < $1
-               and not exists (select 1 from $S.lease l where l.session = s.id)";
+            delete from $S.session s where s.id = any(array(
+                select s.id from $S.session s where s.expires < $1
+                   and not exists (select 1 from $S.lease l where l.session = s.id) for update of s skip locked))";
         self.query(TIDY).bind(self.now.as_millis()).execute(&mut *self.conn).await?;
         Ok(())
     }
