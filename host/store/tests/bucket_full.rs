@@ -20,8 +20,9 @@ use omniq_store::{
 
 use self::sample::task;
 
-/// How long the owner of the bucket may be silent: what a full one makes of it takes longer.
-const LEASE: Duration = Duration::from_secs(2);
+/// How long the owner of the bucket may be silent: what a full one makes of it takes longer, and the client tries for a
+/// second or two before it says that there is no room.
+const LEASE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder of its own in the bucket behind that.
