@@ -37,6 +37,7 @@ mod migrate;
 mod modules;
 mod names;
 mod plan;
+mod pool;
 mod read;
 mod results;
 mod schedule;

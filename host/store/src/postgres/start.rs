@@ -6,9 +6,10 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row};
 use tokio::time::Instant;
 
 use super::config::{Config, TLS};
-use super::database::{connect_options, jitter};
+use super::database::jitter;
 use super::fault::{Fault, Result};
 use super::migrate::migrate;
+use super::pool::connect_options;
 use super::sql::Schema;
 use crate::{Durability, Error, tls};
 
