@@ -49,7 +49,7 @@ fn every_backend_is_held_against_its_own_loops() {
     ] {
         let place = Place::new();
         let server = backend.shared().map(|server| server.url()).unwrap_or_default();
-        let url = backend.url(&server, place.path(), "bench");
+        let url = backend.url(server, place.path(), "bench");
         let text = place.says(&format!("bench drain --quick -o json --url {url}"));
         let rows: Vec<Value> = serde_json::from_str(&text).expect("it is JSON");
         for keeps in loops {
