@@ -314,15 +314,32 @@ async fn open(link: &Arc<Disturbed>, clock: &ManualClock) -> ObjectTasks {
     ObjectTasks::open(place::config(Arc::clone(link) as _, clock)).await.unwrap()
 }
 
+/// A bucket whose owner was cut off from it just now, and the links of that process and of another one.
+struct CutOff {
+    bucket: Arc<InMemory>,
+    clock: ManualClock,
+    first: Arc<Disturbed>,
+    second: Arc<Disturbed>,
+    /// What the owner has open, with task 1.
+    before: ObjectTasks,
+}
+
+impl CutOff {
+    async fn new() -> Self {
+        let bucket = Arc::new(InMemory::new());
+        let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+        let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
+        let before = open(&first, &clock).await;
+        before.enqueue(vec![task(1)]).await.unwrap();
+        first.cut.send_replace(true);
+        Self { bucket, clock, first, second, before }
+    }
+}
+
 /// Whoever comes back does not get to know that another took over, and the log it wrote to has been thrown away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_an_owner_acknowledges_that_cannot_see_its_successor_is_there() {
-    let bucket = Arc::new(InMemory::new());
-    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
-    let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
-    let before = open(&first, &clock).await;
-    before.enqueue(vec![task(1)]).await.unwrap();
-    first.cut.send_replace(true);
+    let CutOff { bucket, clock, first, second, before } = CutOff::new().await;
     let late = tokio::spawn(async move { (before.enqueue(vec![task(2)]).await, before) });
     let after = open(&second, &clock).await;
     // Until the beginning of the log is gone, but for fences.
@@ -350,12 +367,7 @@ async fn what_an_owner_acknowledges_that_cannot_see_its_successor_is_there() {
 /// The same for looks: signs of life that arrive again do not let it speak for the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_owner_that_cannot_see_its_successor_shows_nothing_old() {
-    let bucket = Arc::new(InMemory::new());
-    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
-    let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
-    let before = open(&first, &clock).await;
-    before.enqueue(vec![task(1)]).await.unwrap();
-    first.cut.send_replace(true);
+    let CutOff { clock, first, second, before, .. } = CutOff::new().await;
     let after = open(&second, &clock).await;
     after.enqueue(vec![task(2)]).await.unwrap();
     first.blind.store(true, Ordering::Relaxed);
@@ -374,12 +386,7 @@ async fn an_owner_that_cannot_see_its_successor_shows_nothing_old() {
 /// The owner comes back between when another takes it for dead and when that one says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_takes_over_waits_for_an_owner_that_just_came_back() {
-    let bucket = Arc::new(InMemory::new());
-    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
-    let [first, second] = [0, 1].map(|_| Disturbed::new(&bucket, 0, false));
-    let before = open(&first, &clock).await;
-    before.enqueue(vec![task(1)]).await.unwrap();
-    first.cut.send_replace(true);
+    let CutOff { clock, first, second, before, .. } = CutOff::new().await;
     second.held.send_replace(true);
     let opening = tokio::spawn(ObjectTasks::open(place::config(Arc::clone(&second) as _, &clock)));
     while second.waiting.load(Ordering::Relaxed) == 0 {

@@ -1,6 +1,10 @@
 //! What comes too late, or speaks of a log that is no more: messages, processes and images that come back after the others
 //! went on. Whatever was acknowledged is there all the same, and nothing is done twice.
 #![cfg(feature = "nats")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/task.rs"]
+mod sample;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +12,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, object_store::ObjectStore};
 use omniq_conformance::dump;
-use omniq_model::{
-    Digest, Lane, ModuleRef, Payload, SessionId, Task, TaskId, TaskResult, Timestamp,
-};
+use omniq_model::{Lane, Payload, SessionId, Task, TaskId, TaskResult};
 use omniq_services::{Kind, Mode, Proxy, Server};
 use omniq_store::nats::{Config, NatsTasks};
 use omniq_store::{End, ErrorKind, Filter, How, Select, TaskStore, Want, WorkerInfo};
@@ -33,16 +35,7 @@ fn fresh() -> u64 {
 }
 
 fn task() -> Task {
-    let module = ModuleRef {
-        digest: Digest::from_sha256([7; 32]),
-        name: "job".parse().expect("it is a name"),
-        version: "1.0.0".parse().expect("it is a name"),
-        unknown: Default::default(),
-    };
-    let mut random = [0; 10];
-    random[2..].copy_from_slice(&fresh().to_be_bytes());
-    let id = TaskId::new(Timestamp::from_millis(1_700_000_000_000), random);
-    Task::new(id, module, "run", Payload::cbor([0xa0]))
+    sample::task(fresh())
 }
 
 fn tasks(count: usize) -> Vec<Task> {
