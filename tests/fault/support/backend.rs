@@ -45,6 +45,7 @@ impl Backend {
             Kind::Valkey => Some(omniq_services::valkey()),
             Kind::Nats => Some(omniq_services::nats()),
             Kind::S3 => Some(omniq_services::s3()),
+            Kind::Azure => Some(omniq_services::azure()),
         }
     }
 

@@ -12,6 +12,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 pub(crate) struct Family(Vec<OwnedFd>);
 
 impl Family {
+    /// That process alone.
+    pub fn of(pid: u32) -> Self {
+        Self(open(pid).into_iter().collect())
+    }
+
     /// All that descend from that process, without itself.
     pub fn below(ancestor: u32) -> Self {
         Self(descendants(ancestor).into_iter().filter_map(open).collect())

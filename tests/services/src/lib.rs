@@ -1,17 +1,19 @@
 //! Real servers for tests of the backends: private, on this machine, gone with the test.
 //!
-//! [`postgres`], [`pgbouncer`], [`redis`], [`valkey`], [`nats`] and [`s3`] each give one server for the whole test process,
-//! started when it is first asked for. A test that kills, stops or fills its server starts one of its own with
+//! [`postgres`], [`pgbouncer`], [`redis`], [`valkey`], [`nats`], [`s3`], [`azure`] and [`google`] each give one server for the
+//! whole test process, started when it is first asked for. A test that kills, stops or fills its server starts one of its own with
 //! [`Server::start`]; one that breaks connections puts a [`Proxy`] before a server, one that fills a bucket a [`Quota`].
 //! `scripts/services` does the starting, and ends what it started when this process does, however it ends.
 
 mod family;
+mod google;
 mod proxy;
 mod quota;
 mod server;
 
 use std::sync::OnceLock;
 
+pub use google::Google;
 pub use proxy::{Mode, Proxy};
 pub use quota::{Quota, Room};
 pub use server::{Kind, Server};
@@ -71,4 +73,23 @@ pub fn nats() -> &'static Server {
 pub fn s3() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(Kind::S3, &[]))
+}
+
+/// Azurite of this process, with the empty container `omniq`; its URL is
+/// `az://omniq?endpoint=http://127.0.0.1:PORT/ACCOUNT&account_name=ACCOUNT&access_key=…`.
+///
+/// # Panics
+/// It does not start; the message has its log.
+pub fn azure() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(Kind::Azure, &[("memory", "on")]))
+}
+
+/// The endpoint of this process that stands for Google.
+///
+/// # Panics
+/// It does not start; the message says why.
+pub fn google() -> &'static Google {
+    static SERVER: OnceLock<Google> = OnceLock::new();
+    SERVER.get_or_init(Google::start)
 }

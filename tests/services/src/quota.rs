@@ -177,7 +177,7 @@ impl Shared {
 }
 
 /// The head of the next request, and how long its body is; empty at the end.
-fn head(requests: &mut impl BufRead) -> io::Result<(Vec<u8>, u64)> {
+pub(crate) fn head(requests: &mut impl BufRead) -> io::Result<(Vec<u8>, u64)> {
     let (mut head, mut length) = (Vec::new(), 0);
     loop {
         let begin = head.len();

@@ -30,10 +30,12 @@ pub enum Kind {
     Redis,
     /// Valkey 9, with the options of Redis.
     Valkey,
-    /// NATS with JetStream. Options are settings of JetStream, such as `("sync_interval", "2m")`.
+    /// NATS with JetStream. Options are settings of JetStream, such as `("sync_interval", "2m")`, and `("cluster", "3")`.
     Nats,
     /// SeaweedFS, which speaks S3 with conditional puts. Options are flags of `weed server`.
     S3,
+    /// Azurite, which stands for Azure. It forgets the last seconds when it is killed, with `("memory", "on")` all. Options are its flags.
+    Azure,
 }
 
 impl fmt::Display for Kind {
@@ -44,6 +46,7 @@ impl fmt::Display for Kind {
             Self::Valkey => "valkey",
             Self::Nats => "nats",
             Self::S3 => "s3",
+            Self::Azure => "azure",
         })
     }
 }
@@ -64,14 +67,14 @@ struct Script {
     /// It ends the server when this is closed.
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
-    /// The server's first process.
-    pid: u32,
+    /// The server's processes, of a cluster one for each node.
+    pids: Vec<u32>,
 }
 
 impl Server {
     /// Starts one, with settings over those of `scripts/services`. The option `folder` names a place to keep its folder in,
-    /// such as a small file system; `("tls", "on")` or `"mutual"` has it take encrypted connections only, for which there are
-    /// `ca.pem`, `client.pem` and `client.key` in `tls` below [`Server::folder`].
+    /// such as a small file system; `("tls", "on")` or `"mutual"`, for NATS also `"first"`, has it take encrypted connections
+    /// only, for which there are `ca.pem`, `client.pem` and `client.key` in `tls` below [`Server::folder`].
     ///
     /// # Panics
     /// It does not start; the message has its log and the next step.
@@ -95,7 +98,7 @@ impl Server {
                 let _ = sender.send(std::mem::take(&mut line));
             }
         });
-        let mut script = Script { child, stdin, lines, pid: 0 };
+        let mut script = Script { child, stdin, lines, pids: Vec::new() };
         let ready = script.ready(kind);
         Self { kind, url: ready.url, folder: ready.folder, script: Mutex::new(script) }
     }
@@ -134,7 +137,7 @@ impl Server {
 
     /// Its first process; of a cluster, the first node's.
     pub fn pid(&self) -> u32 {
-        self.script().pid
+        self.script().pids[0]
     }
 
     /// Where it keeps everything: `log` is what it says.
@@ -154,6 +157,17 @@ impl Server {
         let family = Family::stopped(script.child.id());
         family.signal(Signal::KILL);
         family.ended();
+    }
+
+    /// Kills one node of a cluster, as by `kill -9`, and waits for its end; the others go on.
+    ///
+    /// # Panics
+    /// There is no such node.
+    #[track_caller]
+    pub fn kill_node(&self, node: usize) {
+        let process = Family::of(self.script().pids[node]);
+        process.signal(Signal::KILL);
+        process.ended();
     }
 
     /// Starts it again, with the same port and folder; one that still runs is killed first.
@@ -215,7 +229,7 @@ impl Script {
         let ["ready", url, pid, folder] = words[..] else { panic!("{kind}: `{line}`") };
         let value = |word: &'_ str| word.split_once('=').map(|(_, value)| value.to_owned());
         let pids = value(pid).unwrap_or_default();
-        self.pid = pids.split(',').next().and_then(|pid| pid.parse().ok()).unwrap_or_default();
+        self.pids = pids.split(',').map(|pid| pid.parse().unwrap_or_default()).collect();
         Ready { url: url.to_owned(), folder: value(folder).unwrap_or_default().into() }
     }
 }

@@ -93,8 +93,27 @@ fn nats_lives_and_dies() {
 }
 
 #[test]
+fn of_a_cluster_one_node_may_die_alone() {
+    let server = Server::start(Kind::Nats, &[("cluster", "3")]);
+    let [first, second, third] = server.url()["nats://".len()..].split(',').collect::<Vec<_>>()[..]
+    else {
+        panic!("{}", server.url())
+    };
+    server.kill_node(1);
+    TcpStream::connect(second).expect_err("nobody listens");
+    for other in [first, third] {
+        TcpStream::connect(other).expect("it listens");
+    }
+}
+
+#[test]
 fn s3_lives_and_dies() {
     lives_and_dies(Kind::S3, &[]);
+}
+
+#[test]
+fn azure_lives_and_dies() {
+    lives_and_dies(Kind::Azure, &[]);
 }
 
 #[test]
@@ -163,7 +182,7 @@ fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
         (["run", "postgres", "--shared_buffers", "much"], "shared_buffers"),
         (["run", "nats", "--no_such_field", "1"], "no_such_field"),
         (["run", "redis", "--cluster", "2"], "a cluster has 1 or 3 nodes, not `2`"),
-        (["run", "s3", "--tls", "on"], "for any server but that of S3"),
+        (["run", "s3", "--tls", "on"], "for any server but those of buckets"),
         (["run", "redis", "--tls", "of"], "--tls is `on` or `mutual`"),
         (["run", "postgres", "--pooler", "0"], "from 1 to 99 connections, not `0`"),
         (["run", "oracle", "--a", "b"], "`oracle` is no kind of server"),
