@@ -4,4 +4,4 @@
 #[path = "place/bucket.rs"]
 mod place;
 
-omniq_conformance::suite!(place::Buckets::Server);
+omniq_conformance::suite!(place::Buckets::Server(omniq_services::s3().url()));

@@ -7,8 +7,6 @@ mod place;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use object_store::path::Path;
-use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
 use omniq_model::{Digest, Module, Payload, TaskId, Timestamp, Token};
 use omniq_services::{Mode, Proxy};
 use omniq_store::object::{ObjectModules, ObjectResults, Root};
@@ -23,35 +21,12 @@ fn bucket(url: &str) -> Root {
 
 #[tokio::test]
 async fn a_bucket_keeps_what_stores_promise() {
-    place::hold(&place::Objects::Bucket).await;
+    place::hold(&place::Objects::Bucket(omniq_services::s3().url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_several_that_create_a_name_at_the_same_time_exactly_one_does() {
-    let url = place::bucket_url(omniq_services::s3().url());
-    let clients: Vec<_> = (0..4).map(|_| bucket(&url)).collect();
-    for round in 0..20 {
-        let create = |client: &Root, number: usize| {
-            let (objects, path) = (client.objects.clone(), client.path(&format!("race/{round}")));
-            tokio::spawn(async move {
-                let bytes = PutPayload::from(number.to_string());
-                objects.put_opts(&path, bytes, PutMode::Create.into()).await
-            })
-        };
-        let creates = clients.iter().enumerate().map(|(number, client)| create(client, number));
-        let (mut won, creates) = (Vec::new(), join_all(creates).await);
-        for (number, created) in creates.into_iter().enumerate() {
-            match created.unwrap() {
-                Ok(_) => won.push(number),
-                Err(object_store::Error::AlreadyExists { .. }) => {}
-                Err(other) => panic!("round {round}: {other}"),
-            }
-        }
-        let [winner] = won[..] else { panic!("round {round}: {won:?} won") };
-        let path = clients[0].path(&format!("race/{round}"));
-        let there = clients[0].objects.get(&path).await.unwrap().bytes().await.unwrap();
-        assert_eq!(there, winner.to_string());
-    }
+    place::creates_once(omniq_services::s3().url()).await;
 }
 
 fn module(version: &str, fill: u8) -> Module {
@@ -151,21 +126,7 @@ async fn a_server_that_is_not_there_is_told_from_one_that_refuses() {
 
 #[tokio::test]
 async fn values_of_many_tasks_are_listed_page_by_page() {
-    let url = place::bucket_url(omniq_services::s3().url());
-    let root = bucket(&url);
-    let put = |number: usize| {
-        let (objects, path) = (root.objects.clone(), root.path(&format!("many/{number}")));
-        async move { objects.put(&path, PutPayload::from_static(b"x")).await.map(drop) }
-    };
-    for chunk in (0..1200).collect::<Vec<_>>().chunks(50) {
-        join_all(chunk.iter().map(|number| put(*number)))
-            .await
-            .into_iter()
-            .for_each(|put| put.unwrap());
-    }
-    let many: Path = root.path("many");
-    let listed = futures_util::StreamExt::count(root.objects.list(Some(&many))).await;
-    assert_eq!(listed, 1200, "more than a page of 1000");
+    place::lists_pages(omniq_services::s3().url()).await;
 }
 
 /// Stands before a server: answers so many requests with 503 and passes the others on.

@@ -170,7 +170,10 @@ async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<(
         .map_err(|error| Error::Config(format!("a thread did not start: {error}")))?
         .behind(Arc::new(gate));
     let engine = Arc::new(engine);
-    pulse.beat(objects, epoch, &signals).await;
+    // The first sign of life does, as long as there cannot be another one.
+    if Duration::from_millis(pulse.age()) >= objects.root.pace {
+        pulse.beat(objects, epoch, &signals).await;
+    }
     pulse.look(objects, epoch).await;
     keeper.sit(Seat::Owner(Arc::clone(&engine)));
     let poll = keeper.config.poll;
@@ -280,6 +283,7 @@ impl Pulse {
 
     /// Gives a sign of life.
     async fn beat(&self, objects: &Objects, epoch: u64, signals: &Signals) {
+        objects.turn(&beat_name(epoch)).await;
         let (sent, was_alive) = (self.age(), self.is_alive());
         let beat = Beat {
             count: self.count.fetch_add(1, Ordering::Relaxed) + 1,

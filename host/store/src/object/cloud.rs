@@ -25,6 +25,9 @@ const TIMEOUTS: [(&str, &str); 2] = [("connect_timeout", "5 s"), ("timeout", "12
 const LEASE: &str = "lease";
 /// What it may be, in seconds: a request may take one, and some signs of life must fit into it.
 const LEASES: RangeInclusive<u64> = 2..=3600;
+/// Google takes a write of the same name, such as a sign of life, once a second.
+const GOOGLE_LEASES: RangeInclusive<u64> = 5..=3600;
+const GOOGLE_PACE: Duration = Duration::from_secs(1);
 
 /// A failed request is made again, after pauses that grow and are rolled, where it may be: a call of ours is to fail
 /// before whoever waits for it gives up.
@@ -40,19 +43,20 @@ pub(super) fn open(scheme: &str, rest: &str) -> Result<Root> {
     // Whoever comes first decides for the process; if that was somebody else, theirs serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url = Url::parse(scheme, rest)?;
-    let (objects, endpoint) = match scheme {
+    let (objects, whose) = match scheme {
         "s3" => s3(&url)?,
         "az" => azure(&url)?,
         _ => google(&url)?,
     };
     let place = format!("{scheme}://{}", url.bucket);
-    let at = endpoint.map(|endpoint| format!(" at {}", host(&endpoint))).unwrap_or_default();
     let slash = if url.prefix.is_root() { "" } else { "/" };
-    let shown = format!("{place}{slash}{}{at}", url.prefix);
-    Ok(Root { lease: url.lease()?, ..Root::of(objects, url.prefix.clone(), shown) })
+    let shown = format!("{place}{slash}{}{whose}", url.prefix);
+    let pace = if scheme == "gs" { GOOGLE_PACE } else { Duration::ZERO };
+    Ok(Root { lease: url.lease()?, pace, ..Root::of(objects, url.prefix.clone(), shown) })
 }
 
-type Opened = (Arc<dyn ObjectStore>, Option<String>);
+/// A bucket, and what tells it from others of the same name, for people.
+type Opened = (Arc<dyn ObjectStore>, String);
 
 fn s3(url: &Url) -> Result<Opened> {
     let mut builder =
@@ -62,7 +66,7 @@ fn s3(url: &Url) -> Result<Opened> {
     }
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
     builder = builder.with_allow_http(is_plain(endpoint.as_deref()));
-    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), endpoint))
+    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), at(endpoint)))
 }
 
 fn azure(url: &Url) -> Result<Opened> {
@@ -73,10 +77,11 @@ fn azure(url: &Url) -> Result<Opened> {
     }
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
     builder = builder.with_allow_http(is_plain(endpoint.as_deref()));
-    // The same container of two accounts is two places.
+    // The same container of two accounts is two places, also behind one endpoint.
     let account = builder.get_config_value(&AzureConfigKey::AccountName);
-    let shown = endpoint.or(account);
-    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), shown))
+    let account = account.map(|account| format!(" of the account {account}")).unwrap_or_default();
+    let whose = account + &at(endpoint);
+    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), whose))
 }
 
 fn google(url: &Url) -> Result<Opened> {
@@ -86,7 +91,7 @@ fn google(url: &Url) -> Result<Opened> {
         builder = builder.with_config(key, value);
     }
     let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
-    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), endpoint))
+    Ok((Arc::new(builder.build().map_err(|error| url.unusable(&error))?), at(endpoint)))
 }
 
 /// Whether somebody asked for an endpoint without TLS, by writing so.
@@ -94,11 +99,12 @@ fn is_plain(endpoint: Option<&str>) -> bool {
     endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
 }
 
-/// An endpoint without the user and password it may hold.
-fn host(endpoint: &str) -> String {
-    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+/// Where that endpoint is, if there is one, without the user and password it may hold.
+fn at(endpoint: Option<String>) -> String {
+    let Some(endpoint) = endpoint else { return String::new() };
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", &endpoint));
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
+    format!(" at {scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
 }
 
 /// What a URL says, apart from its scheme.
@@ -173,14 +179,15 @@ impl Url {
         let Some((_, text)) = self.settings.iter().find(|(key, _)| key == LEASE) else {
             return Ok(None);
         };
+        let allowed = if self.scheme == "gs" { GOOGLE_LEASES } else { LEASES };
         match text.parse() {
-            Ok(seconds) if LEASES.contains(&seconds) => Ok(Some(Duration::from_secs(seconds))),
+            Ok(seconds) if allowed.contains(&seconds) => Ok(Some(Duration::from_secs(seconds))),
             _ => Err(Error::Config(format!(
                 "`lease={text}` of `{}://{}` must be a number of seconds from {} to {}, such as `lease=15`",
                 self.scheme,
                 self.bucket,
-                LEASES.start(),
-                LEASES.end()
+                allowed.start(),
+                allowed.end()
             ))),
         }
     }
@@ -224,7 +231,11 @@ mod tests {
                 "s3://b at http://127.0.0.1:9",
             ),
             ("s3:b/", "s3://b"),
-            ("az://c/x?account_name=me&access_key=aHVudGVyMg==", "az://c/x at https://me"),
+            ("az://c/x?account_name=me&access_key=aHVudGVyMg==", "az://c/x of the account me"),
+            (
+                "az://c?account_name=you&access_key=aHVudGVyMg==&endpoint=http://127.0.0.1:9/you",
+                "az://c of the account you at http://127.0.0.1:9",
+            ),
             ("gs://b/x?skip_signature=true", "gs://b/x"),
         ] {
             let (scheme, rest) = url.split_once(':').unwrap();
@@ -245,6 +256,7 @@ mod tests {
             ("s3://b?hunter2", "are not `NAME=VALUE`"),
             ("s3://b?lease=1", "a number of seconds from 2 to 3600"),
             ("gs://b?lease=soon", "such as `lease=15`"),
+            ("gs://b?lease=4", "a number of seconds from 5 to 3600"),
             ("az://c?access_key=hunter2", "Account must be specified"),
             ("gs://b?service_account_path=/nowhere", "cannot be used"),
         ] {

@@ -24,6 +24,8 @@ pub struct Root {
     pub shown: String,
     /// What the URL says of [`Config::lease`](super::Config::lease).
     pub lease: Option<Duration>,
+    /// How much time there must be between two writes of the same name.
+    pub pace: Duration,
 }
 
 impl Root {
@@ -48,12 +50,14 @@ impl Root {
             folder: Some(folder),
             shown,
             lease: None,
+            pace: Duration::ZERO,
         })
     }
 
     /// Any object store; `shown` is what it is called in errors, and what tells it from other places.
     pub fn of(objects: Arc<dyn ObjectStore>, prefix: Path, shown: impl Into<String>) -> Self {
-        Self { objects, prefix, folder: None, shown: shown.into(), lease: None }
+        let (shown, pace) = (shown.into(), Duration::ZERO);
+        Self { objects, prefix, folder: None, shown, lease: None, pace }
     }
 
     /// The path of the object `name` under this root; `name` may have several parts, parted by `/`.

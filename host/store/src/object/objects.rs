@@ -4,8 +4,8 @@
 //! Names are made here of parts that are safe on every file system and in every bucket, so that no name that people give
 //! leads out of its folder.
 
-use std::collections::HashSet;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
+use tokio::time::Instant;
 
 use super::Root;
 use crate::{BoxError, Error, Options, Result};
@@ -30,6 +31,8 @@ const DEADLINE_PER_MIB: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Objects {
     pub(super) root: Root,
+    /// When a name was replaced last, as long as that is to be waited for.
+    replaced: Arc<Mutex<HashMap<Name, Instant>>>,
 }
 
 /// One object of a listing: its name under the root.
@@ -37,7 +40,7 @@ pub(super) type Name = String;
 
 impl Objects {
     pub(super) fn new(root: Root) -> Self {
-        Self { root }
+        Self { root, replaced: Arc::default() }
     }
 
     /// Creates an object; `false`: one is there, and stays as it is.
@@ -57,7 +60,26 @@ impl Objects {
         bytes: Bytes,
         action: &'static str,
     ) -> Result<()> {
-        self.put(name, bytes, PutMode::Overwrite, action).await.map(drop)
+        self.turn(name).await;
+        let put = self.put(name, bytes, PutMode::Overwrite, action).await;
+        if !self.root.pace.is_zero() {
+            let mut replaced = self.replaced();
+            replaced.retain(|_, at| at.elapsed() < self.root.pace);
+            replaced.insert(name.to_owned(), Instant::now());
+        }
+        put.map(drop)
+    }
+
+    /// Waits until the place takes the next object of that name from this process.
+    pub(super) async fn turn(&self, name: &str) {
+        let last = self.replaced().get(name).copied();
+        if let Some(last) = last {
+            tokio::time::sleep_until(last + self.root.pace).await;
+        }
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, HashMap<Name, Instant>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn put(
@@ -67,11 +89,12 @@ impl Objects {
         mode: PutMode,
         action: &'static str,
     ) -> Result<bool> {
-        let (path, size) = (self.root.path(name), bytes.len());
+        let (path, size, creates) = (self.root.path(name), bytes.len(), mode == PutMode::Create);
         let put = self.root.objects.put_opts(&path, PutPayload::from(bytes), mode.into());
         match within(size, put).await {
             Ok(_) => Ok(true),
-            Err(Failed::Said(object_store::Error::AlreadyExists { source, .. })) => {
+            // What replaces is refused so, too (409), as where another request for the name is under way.
+            Err(Failed::Said(object_store::Error::AlreadyExists { source, .. })) if creates => {
                 self.confirm(&path, &*source, action).await
             }
             Err(failed) => Err(self.error(failed, action)),
@@ -262,6 +285,10 @@ async fn probe(root: &Root) -> Result<()> {
         Err(Error::Full { .. }) if objects.get(super::meta::NAME, ACTION).await?.is_some() => {
             return Ok(());
         }
+        Err(error) if is_nowhere(&error) => {
+            let shown = &root.shown;
+            return Err(Error::Config(format!("{shown} is in no bucket there is: make it first")));
+        }
         first => first?,
     };
     let second = objects.create(&name, Bytes::from_static(b"2"), ACTION).await?;
@@ -274,6 +301,12 @@ async fn probe(root: &Root) -> Result<()> {
     }
     probed().insert(root.shown.clone());
     Ok(())
+}
+
+/// Whether a write failed because there is nothing to write into.
+fn is_nowhere(error: &Error) -> bool {
+    let Error::Unavailable { source, .. } = error else { return false };
+    matches!(source.downcast_ref(), Some(object_store::Error::NotFound { .. }))
 }
 
 /// Why a request gave nothing.
@@ -312,7 +345,7 @@ pub(super) fn error(shown: &str, failed: Failed, action: &'static str) -> Error 
         return Error::Full { place: shown.to_owned(), reason };
     }
     let next = match &said {
-        Said::PermissionDenied { .. } => "give its credentials the right to",
+        Said::PermissionDenied { .. } => "check the credentials, and whether they may do that",
         Said::Unauthenticated { .. } => "check the credentials, which were refused",
         Said::NotSupported { .. } | Said::NotImplemented { .. } => {
             "this kind of place cannot do that"
@@ -452,6 +485,32 @@ mod tests {
                 }
                 None => assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{answer}"),
             }
+        }
+    }
+
+    /// S3 answers 409 also to what replaces, where others write the same name; Azure where nothing may replace it.
+    #[cfg(feature = "cloud")]
+    #[tokio::test]
+    async fn what_was_not_replaced_is_not_said_to_be() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let _ = client.read(&mut [0; 16 << 10]);
+                let answer =
+                    "HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = client.write_all(answer.as_bytes());
+            }
+        });
+        for url in [
+            format!("s3://b?access_key_id=k&secret_access_key=s&region=r&endpoint={endpoint}"),
+            format!("az://b?account_name=a&access_key=aaaa&endpoint={endpoint}"),
+        ] {
+            let objects = Objects::new(crate::object::open(&url, &Options::default()).unwrap());
+            let error =
+                objects.replace("beat", Bytes::from_static(b"1"), "live").await.unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{url}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Results, events and modules as objects: in a folder, in memory, or in a bucket of S3. The tasks beside them are in
+//! Results, events and modules as objects: in a folder, in memory, or in a bucket. The tasks beside them are in
 //! SQLite, so that every case about the others can be told, also those that reopen.
 #![allow(dead_code, reason = "each test uses another part")]
 
@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
 use omniq_conformance::{CASES, Factory, Passed, Place, Stores, run_case};
 use omniq_store::object::{ObjectEvents, ObjectModules, ObjectResults, Root};
 use omniq_store::sqlite::{Config, SqliteTasks};
@@ -21,8 +24,8 @@ pub enum Objects {
     Folder,
     /// This process's memory.
     Memory,
-    /// Folders of a bucket of this process's S3 server.
-    Bucket,
+    /// Folders of the bucket at this URL, on a server of this process.
+    Bucket(&'static str),
 }
 
 /// Runs the cases about everything but tasks, each on a fresh place.
@@ -52,6 +55,52 @@ pub fn bucket(url: &str) -> Root {
     omniq_store::object::open(url, &Options::default()).expect("the URL is right")
 }
 
+/// Lets several create a name at the same time, again and again, in the bucket at `url`: exactly one does.
+pub async fn creates_once(url: &str) {
+    let url = bucket_url(url);
+    let clients: Vec<_> = (0..4).map(|_| bucket(&url)).collect();
+    for round in 0..20 {
+        let create = |(number, client): (usize, &Root)| {
+            let (objects, path) = (client.objects.clone(), client.path(&format!("race/{round}")));
+            tokio::spawn(async move {
+                let bytes = PutPayload::from(number.to_string());
+                objects.put_opts(&path, bytes, PutMode::Create.into()).await
+            })
+        };
+        let (mut won, creates) =
+            (Vec::new(), join_all(clients.iter().enumerate().map(create)).await);
+        for (number, created) in creates.into_iter().enumerate() {
+            match created.expect("nobody panics") {
+                Ok(_) => won.push(number),
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(other) => panic!("round {round}: {other}"),
+            }
+        }
+        let [winner] = won[..] else { panic!("round {round}: {won:?} won") };
+        let path = clients[0].path(&format!("race/{round}"));
+        let there = clients[0].objects.get(&path).await.expect("it is there").bytes().await;
+        assert_eq!(there.expect("it can be read"), winner.to_string());
+    }
+}
+
+/// Lists more names than are in one page of a list, in the bucket at `url`.
+pub async fn lists_pages(url: &str) {
+    let root = bucket(&bucket_url(url));
+    let put = |number: usize| {
+        let (objects, path) = (root.objects.clone(), root.path(&format!("many/{number}")));
+        async move { objects.put(&path, PutPayload::from_static(b"x")).await.map(drop) }
+    };
+    for chunk in (0..1200).collect::<Vec<_>>().chunks(50) {
+        let puts = join_all(chunk.iter().map(|number| put(*number))).await;
+        puts.into_iter().for_each(|put| put.expect("it is written"));
+    }
+    let many = root.path("many");
+    let listed = root.objects.list(Some(&many)).count().await;
+    assert_eq!(listed, 1200, "more than a page of 1000");
+    let folders = root.objects.list_with_delimiter(Some(&root.prefix)).await.expect("it lists");
+    assert_eq!((folders.common_prefixes, folders.objects.len()), (vec![many], 0));
+}
+
 /// The place of `url`, by the server that `server` is the URL of.
 pub fn through(url: &str, server: &str) -> Root {
     let (place, _) = url.split_once('?').expect("a URL with settings");
@@ -71,7 +120,7 @@ impl Factory for Objects {
             Self::Folder => Root::folder(folder.path().join("objects"), Durability::Disk)
                 .expect("the folder can be used"),
             Self::Memory => Root::of(Arc::new(InMemory::new()), Path::from("a/b"), "memory"),
-            Self::Bucket => bucket(&bucket_url(omniq_services::s3().url())),
+            Self::Bucket(url) => bucket(&bucket_url(url)),
         };
         Arc::new(ObjectPlace {
             root,
