@@ -40,6 +40,19 @@ numbered! {
 }
 
 impl EventKind {
+    /// Whether it is written by the worker of an attempt, when the attempt is over.
+    pub const fn ends_attempt(self) -> bool {
+        matches!(
+            self,
+            Self::Retrying
+                | Self::Released
+                | Self::Fenced
+                | Self::Succeeded
+                | Self::Failed
+                | Self::Cancelled
+        )
+    }
+
     /// The event that a task's end gives.
     pub const fn of_end(state: State) -> Option<Self> {
         match state {

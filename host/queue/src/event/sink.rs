@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 
 /// Events that wait to be written; one more is dropped.
 const ROOM: usize = 65_536;
-/// Events that are written at once.
-const BATCH: usize = 2048;
+/// Events that are written at once: so many that the end of a quick attempt nearly always comes with its beginning, which
+/// some stores keep in one row.
+const BATCH: usize = 8192;
 /// How long an event waits for others at most.
 const GATHER: Duration = Duration::from_millis(200);
 /// How long closing waits for what is not written yet.

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use omniq_model::{
-    Digest, Lane, Module, Name, Schedule, SessionId, TaskEvent, TaskId, Timestamp, Token,
-};
+use omniq_model::{Digest, Lane, Module, Name, Schedule, SessionId, TaskId, Timestamp, Token};
 use tokio::sync::oneshot;
 
 use super::claim::{Claim, RawLease};
 use super::copy::Landing;
 use super::enqueue::New;
+use super::events::Line;
 use super::fault::{Fault, Result};
 use super::finish::RawEnd;
 use super::schedule::RawFire;
@@ -45,7 +44,7 @@ pub(super) enum Command {
     PurgeResults(usize),
     PushModule(Box<Module>, Vec<u8>),
     RemoveModule(Name, Name),
-    Append(Vec<(Vec<u8>, TaskEvent)>),
+    Append(Vec<Line>),
     PurgeEvents(Timestamp, usize),
     SetWatermark((Timestamp, TaskId)),
     Import(Vec<Landing>),
@@ -168,7 +167,7 @@ impl Command {
                 results.iter().map(|staged| staged.value.bytes.len()).sum()
             }
             Self::PushModule(_, bytes) => bytes.len(),
-            Self::Append(events) => events.iter().map(|(bytes, _)| bytes.len()).sum(),
+            Self::Append(lines) => lines.iter().map(Line::size).sum(),
             Self::Import(landings) => landings.iter().map(Landing::size).sum(),
             _ => 0,
         }
@@ -294,12 +293,12 @@ async fn run_appends(
     commands: &[&Command],
     answers: &mut [Option<Answer>],
 ) -> Result<()> {
-    let (places, events) = gather(commands, |command| match command {
-        Command::Append(events) => Some(events.as_slice()),
+    let (places, lines) = gather(commands, |command| match command {
+        Command::Append(lines) => Some(lines.as_slice()),
         _ => None,
     });
     if !places.is_empty() {
-        tx.append(&events).await?;
+        tx.append(&lines).await?;
         for (index, _) in places {
             answers[index] = Some(Answer::Nothing);
         }

@@ -1,7 +1,9 @@
 //! The event store, in a file of its own: it has its own writer, so that events never hold tasks up.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use omniq_model::{TaskEvent, TaskId, Timestamp, record};
+use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp, record};
 use sqlx::{Row, SqliteConnection};
 
 use super::command::Command;
@@ -56,9 +58,7 @@ impl EventStore for SqliteEvents {
         if events.is_empty() {
             return Ok(());
         }
-        let encoded = |event: TaskEvent| (record::encode(&event), event);
-        let events = events.into_iter().map(encoded).collect();
-        self.db.ask(Command::Append(events), "keep events").await
+        self.db.ask(Command::Append(lines(events)), "keep events").await
     }
 
     async fn query(
@@ -91,6 +91,68 @@ impl EventStore for SqliteEvents {
     }
 }
 
+/// What is kept in a row: an event, or an attempt's end and when the attempt began, which are two.
+#[derive(Debug)]
+pub(super) struct Line {
+    event: TaskEvent,
+    bytes: Vec<u8>,
+    began: Option<Timestamp>,
+}
+
+impl Line {
+    fn of(event: TaskEvent) -> Self {
+        Self { bytes: record::encode(&event), event, began: None }
+    }
+
+    /// So many bytes go into the store.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Fence, kind, instant, beginning, task and record.
+    fn cells(&self) -> [Cell<'_>; 6] {
+        [
+            self.event.fence.cast_signed().into(),
+            i64::from(self.event.kind.number()).into(),
+            self.event.at.as_millis().into(),
+            self.began.map(Timestamp::as_millis).into(),
+            Cell::Bytes(self.event.task.as_bytes()),
+            Cell::Bytes(&self.bytes),
+        ]
+    }
+}
+
+/// The event that an attempt began at that instant, of the event that it ended.
+fn beginning(end: &TaskEvent, at: Timestamp) -> TaskEvent {
+    TaskEvent { kind: EventKind::Started, at, error: None, micros: 0, ..end.clone() }
+}
+
+/// Puts the beginnings of attempts into the lines of their ends, where both are here and one says all that the other says.
+fn lines(events: Vec<TaskEvent>) -> Vec<Line> {
+    let mut lines: Vec<Option<Line>> = Vec::with_capacity(events.len());
+    let mut begun = HashMap::new();
+    for event in events {
+        let key = (event.task, event.fence);
+        if event.kind == EventKind::Started {
+            begun.insert(key, lines.len());
+            lines.push(Some(Line::of(event)));
+            continue;
+        }
+        let place = if event.kind.ends_attempt() { begun.remove(&key) } else { None };
+        let mut line = Line::of(event);
+        if let Some(start) = place.and_then(|place| lines.get_mut(place))
+            && let Some(begin) = start
+            && begin.event.at <= line.event.at
+            && begin.event == beginning(&line.event, begin.event.at)
+        {
+            line.began = Some(begin.event.at);
+            *start = None;
+        }
+        lines.push(Some(line));
+    }
+    lines.into_iter().flatten().collect()
+}
+
 async fn query(
     conn: &mut SqliteConnection,
     filter: &EventFilter,
@@ -99,36 +161,58 @@ async fn query(
 ) -> Answer<Vec<(u64, TaskEvent)>> {
     let rows = select(filter, after, max).into_query().fetch_all(conn).await?;
     let event = |row: &sqlx::sqlite::SqliteRow| {
-        let event = record::decode("event", row.try_get(1)?)
+        let mut event: TaskEvent = record::decode("event", row.try_get(3)?)
             .map_err(|error| Fault::Corrupt(error.to_string()))?;
-        Ok((row.try_get::<i64, _>(0)?.cast_unsigned(), event))
+        let (position, own): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        if own == 0 {
+            event = beginning(&event, Timestamp::from_millis(row.try_get(0)?));
+        }
+        Ok((position.wrapping_mul(2).wrapping_add(own).cast_unsigned(), event))
     };
     rows.iter().map(event).collect()
 }
 
+/// Of each row the event it is (`own` is 1), and of those that say when the attempt began also that (0). The position of an
+/// event is twice that of its row, and `own`.
 fn select(filter: &EventFilter, after: Option<u64>, max: usize) -> Sql {
     let mut sql = Sql::default();
-    sql.push("select position, record from omniq_event where true");
+    half(&mut sql, filter, after, max, true);
+    if filter.kinds.is_empty() || filter.kinds.contains(&EventKind::Started) {
+        sql.push(" union all ");
+        half(&mut sql, filter, after, max, false);
+    }
+    sql.push(" order by 1, 2, 3 limit ").int(max);
+    sql
+}
+
+fn half(sql: &mut Sql, filter: &EventFilter, after: Option<u64>, max: usize, own: bool) {
+    let (at, own) = if own { ("at", 1) } else { ("began", 0) };
+    sql.push(&format!(
+        "select * from (select {at} as at, position, {own} as own, record from omniq_event where {at} is not null"
+    ));
     if let Some(after) = after {
         // A position that was purged lies before everything that is left.
-        sql.push(" and (at, position) > (coalesce((select at from omniq_event where position = ");
-        sql.int(after).push("), ").int(i64::MIN).push("), ").int(after).push(")");
+        let (row, its) = (after / 2, if after % 2 == 1 { "at" } else { "began" });
+        let time = format!("coalesce((select {its} from omniq_event where position = ");
+        sql.push(&format!(" and ({at}, position) >= (")).push(&time).int(row);
+        sql.push("), ").int(i64::MIN).push("), ").int(row).push(")");
+        sql.push(&format!(" and ({at}, position, {own}) > (")).push(&time).int(row);
+        sql.push("), ").int(i64::MIN).push("), ").int(row).push(", ").int(after % 2).push(")");
     }
     if let Some(task) = filter.task {
         sql.push(" and task = unhex(").text(task.to_string().replace('-', "")).push(")");
     }
-    if !filter.kinds.is_empty() {
+    if own == 1 && !filter.kinds.is_empty() {
         let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.number().to_string()).collect();
         sql.push(" and kind in (").push(&kinds.join(", ")).push(")");
     }
     if let Some(from) = filter.from {
-        sql.push(" and at >= ").int(from.as_millis());
+        sql.push(&format!(" and {at} >= ")).int(from.as_millis());
     }
     if let Some(to) = filter.to {
-        sql.push(" and at < ").int(to.as_millis());
+        sql.push(&format!(" and {at} < ")).int(to.as_millis());
     }
-    sql.push(" order by at, position limit ").int(max);
-    sql
+    sql.push(&format!(" order by {at}, position limit ")).int(max).push(")");
 }
 
 async fn watermark(conn: &mut SqliteConnection) -> Answer<(Timestamp, TaskId)> {
@@ -145,38 +229,83 @@ async fn watermark(conn: &mut SqliteConnection) -> Answer<(Timestamp, TaskId)> {
 
 impl Tx<'_> {
     /// See [`EventStore::append`].
-    pub(super) async fn append(&mut self, events: &[&(Vec<u8>, TaskEvent)]) -> Answer<()> {
+    pub(super) async fn append(&mut self, lines: &[&Line]) -> Answer<()> {
         packed!(
-            APPEND,
-            7,
-            "insert into omniq_event(fence, kind, at, task, record)
-             select {0}, {1}, {2}, {3b}, {5b} from {rows} where true on conflict do nothing"
+            WHOLE,
+            8,
+            "insert into omniq_event(fence, kind, at, began, task, record)
+             select {0}, {1}, {2}, {3}, {4b}, {6b} from {rows}
+              where not exists(select 1 from omniq_event e where e.task = {4b} and e.fence = {0})
+             on conflict do nothing"
         );
-        let mut pack = Pack::default();
-        for (bytes, event) in events {
-            pack.row(&[
-                event.fence.cast_signed().into(),
-                i64::from(event.kind.number()).into(),
-                event.at.as_millis().into(),
-                Cell::Bytes(event.task.as_bytes()),
-                Cell::Bytes(bytes),
-            ]);
+        let (mut whole, mut plain): (Vec<&Line>, Vec<&Line>) =
+            lines.iter().partition(|line| line.began.is_some());
+        if !whole.is_empty() {
+            // Nearly always nothing of an attempt is there before its end.
+            let mut pack = Pack::default();
+            whole.iter().for_each(|line| pack.row(&line.cells()));
+            let kept = pack.query(&WHOLE).execute(&mut *self.conn).await?.rows_affected();
+            if kept == whole.len() as u64 {
+                whole.clear();
+            }
         }
-        pack.query(&APPEND).execute(&mut *self.conn).await?;
+        let begun = |line: &&Line| Some(Line::of(beginning(&line.event, line.began?)));
+        let beginnings: Vec<Line> = whole.iter().filter_map(begun).collect();
+        plain.extend(beginnings.iter().chain(whole));
+        self.append_apart(&plain).await
+    }
+
+    /// Keeps each event that is not kept yet in a row of its own.
+    async fn append_apart(&mut self, lines: &[&Line]) -> Answer<()> {
+        packed!(
+            BEGUN,
+            8,
+            "insert into omniq_event(fence, kind, at, task, record)
+             select {0}, {1}, {2}, {4b}, {6b} from {rows}
+              where not exists(select 1 from omniq_event e
+                                where e.task = {4b} and e.fence = {0} and e.began is not null)
+             on conflict do nothing"
+        );
+        packed!(
+            OTHERS,
+            8,
+            "insert into omniq_event(fence, kind, at, task, record)
+             select {0}, {1}, {2}, {4b}, {6b} from {rows} where true on conflict do nothing"
+        );
+        let (begun, others): (Vec<&Line>, Vec<&Line>) =
+            lines.iter().partition(|line| line.event.kind == EventKind::Started);
+        for (lines, sql) in [(begun, &BEGUN), (others, &OTHERS)] {
+            if !lines.is_empty() {
+                let mut pack = Pack::default();
+                lines.iter().for_each(|line| pack.row(&line.cells()));
+                pack.query(sql).execute(&mut *self.conn).await?;
+            }
+        }
         Ok(())
     }
 
     /// See [`EventStore::purge`].
     pub(super) async fn purge_events(&mut self, before: Timestamp, max: usize) -> Answer<usize> {
+        // Beginnings go with their ends, or before them.
+        const PART: &str = "
+            update omniq_event set began = null where position in
+                (select position from omniq_event where began < ?1 and at >= ?1 order by began, position limit ?2)";
         const PURGE: &str = "
             delete from omniq_event where position in
-                (select position from omniq_event where at < ?1 order by at, position limit ?2)";
-        let done = sqlx::query(PURGE)
-            .bind(before.as_millis())
-            .bind(i64::try_from(max).unwrap_or(i64::MAX))
-            .execute(&mut *self.conn)
-            .await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+                (select position from (select position, sum(1 + (began is not null)) over (order by at, position) as events
+                                         from (select position, at, began from omniq_event where at < ?1
+                                                order by at, position limit ?2))
+                  where events <= ?2 + 1)
+            returning began is not null";
+        let (before, max) = (before.as_millis(), i64::try_from(max).unwrap_or(i64::MAX - 1));
+        let gone: Vec<i64> =
+            sqlx::query_scalar(PURGE).bind(before).bind(max).fetch_all(&mut *self.conn).await?;
+        let gone = gone.iter().fold(0, |sum: usize, part| sum + 1 + usize::from(*part == 1));
+        if i64::try_from(gone).unwrap_or(i64::MAX) >= max {
+            return Ok(gone);
+        }
+        let parts = sqlx::query(PART).bind(before).bind(max).execute(&mut *self.conn).await?;
+        Ok(gone + usize::try_from(parts.rows_affected()).unwrap_or(usize::MAX))
     }
 
     /// See [`EventStore::set_watermark`].

@@ -22,8 +22,10 @@ pub(super) struct Layout {
 pub(super) const TASKS: Layout =
     Layout { kind: "tasks", steps: &[include_str!("schema/0001_tasks.sql")] };
 /// Events.
-pub(super) const EVENTS: Layout =
-    Layout { kind: "events", steps: &[include_str!("schema/events_0001.sql")] };
+pub(super) const EVENTS: Layout = Layout {
+    kind: "events",
+    steps: &[include_str!("schema/events_0001.sql"), include_str!("schema/events_0002.sql")],
+};
 
 /// What a file says about itself.
 #[derive(Debug, Clone, Default)]

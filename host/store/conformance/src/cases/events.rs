@@ -107,6 +107,92 @@ pub(crate) async fn events_are_read_page_by_page(kit: &Kit) {
     assert!(all.iter().all(|event| seen.contains(event)));
 }
 
+/// What an attempt's worker tells: when it began, and how it ended.
+fn attempt(task: TaskId, fence: u64, from: Timestamp, to: Timestamp) -> [TaskEvent; 2] {
+    let end = event(task, fence, EventKind::Failed, to);
+    [TaskEvent { kind: EventKind::Started, at: from, error: None, micros: 0, ..end.clone() }, end]
+}
+
+/// Some stores keep both in one row.
+pub(crate) async fn an_attempt_that_is_told_at_once_is_two_events(kit: &Kit) {
+    let (mine, theirs) = (kit.task().id, kit.task().id);
+    let [first, last] = attempt(mine, 1, START, START + TICK * 4);
+    let [second, third] = attempt(theirs, 1, START + TICK, START + TICK * 2);
+    let retried = event(mine, 1, EventKind::Retried, START + TICK * 3);
+    let all = [first, second, third, retried, last].to_vec();
+    let told = [4, 1, 0, 3, 2, 1, 4].map(|index: usize| all[index].clone());
+    // In any order, and in one call or in two.
+    kit.events().append(told.to_vec()).await.unwrap();
+    kit.events().append(all.clone()).await.unwrap();
+    assert_eq!(query(kit, &EventFilter::default()).await, all);
+    for most in 1..=4 {
+        let (mut seen, mut after) = (Vec::new(), None);
+        while let Some((position, _)) = {
+            let page = kit.events().query(&EventFilter::default(), after, most).await.unwrap();
+            assert!(page.len() <= most);
+            seen.extend(page.iter().map(|(_, event)| event.clone()));
+            page.into_iter().next_back()
+        } {
+            after = Some(position);
+        }
+        assert_eq!(seen, all, "{most} a page");
+    }
+    let any = EventFilter::default;
+    for (filter, expected) in [
+        (EventFilter { kinds: vec![EventKind::Started], ..any() }, vec![0, 1]),
+        (EventFilter { kinds: vec![EventKind::Failed], ..any() }, vec![2, 4]),
+        (EventFilter { task: Some(mine), ..any() }, vec![0, 3, 4]),
+        (EventFilter { from: Some(START + TICK), ..any() }, vec![1, 2, 3, 4]),
+        (EventFilter { to: Some(START + TICK * 2), ..any() }, vec![0, 1]),
+    ] {
+        let expected: Vec<_> =
+            expected.into_iter().map(|index: usize| all[index].clone()).collect();
+        assert_eq!(query(kit, &filter).await, expected, "{filter:?}");
+    }
+}
+
+/// Whichever of them came before.
+pub(crate) async fn an_attempt_that_is_told_again_is_kept_once(kit: &Kit) {
+    let mut all = Vec::new();
+    for (at, known) in (0..).step_by(10).zip([vec![0], vec![1], vec![0, 1]]) {
+        let from = START + TICK * at;
+        let [begin, end] = attempt(kit.task().id, 1, from, from + TICK);
+        let both = [begin, end];
+        let known = known.into_iter().map(|index: usize| both[index].clone());
+        kit.events().append(known.collect()).await.unwrap();
+        kit.events().append(both.to_vec()).await.unwrap();
+        kit.events().append(both[..1].to_vec()).await.unwrap();
+        kit.events().append(both[1..].to_vec()).await.unwrap();
+        all.extend(both);
+    }
+    assert_eq!(query(kit, &EventFilter::default()).await, all);
+}
+
+/// An end that says other things than what it began with: nothing of either is lost.
+pub(crate) async fn an_end_may_say_other_things_than_the_beginning(kit: &Kit) {
+    let task = kit.task().id;
+    let [begin, end] = attempt(task, 1, START, START + TICK);
+    let other = TaskEvent { session: None, what: "other".into(), ..end };
+    kit.events().append(vec![begin.clone(), other.clone()]).await.unwrap();
+    let [late, early] = attempt(task, 2, START + WHILE, START + TICK * 2);
+    kit.events().append(vec![late.clone(), early.clone()]).await.unwrap();
+    assert_eq!(query(kit, &EventFilter::default()).await, [begin, other, early, late]);
+}
+
+/// By days, as below.
+pub(crate) async fn the_beginning_of_an_attempt_is_forgotten_before_its_end(kit: &Kit) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let [begin, end] = attempt(kit.task().id, 1, START, START + DAY);
+    kit.events().append(vec![begin, end.clone()]).await.unwrap();
+    assert_eq!(kit.events().purge(START + DAY, 10).await.unwrap(), 1);
+    assert_eq!(query(kit, &EventFilter::default()).await, [end]);
+    assert_eq!(kit.events().purge(START + DAY * 2, 10).await.unwrap(), 1);
+    let both = attempt(kit.task().id, 1, START, START + TICK);
+    kit.events().append(both.to_vec()).await.unwrap();
+    assert_eq!(kit.events().purge(START + DAY, 10).await.unwrap(), 2);
+    assert_eq!(query(kit, &EventFilter::default()).await, []);
+}
+
 /// By days: some stores forget by the hour or by the day.
 pub(crate) async fn old_events_are_forgotten(kit: &Kit) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);

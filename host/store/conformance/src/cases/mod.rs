@@ -236,6 +236,10 @@ macro_rules! for_each_case {
                 the_same_event_is_kept_once [Events];
                 events_are_filtered [Events];
                 events_are_read_page_by_page [Events];
+                an_attempt_that_is_told_at_once_is_two_events [Events];
+                an_attempt_that_is_told_again_is_kept_once [Events];
+                an_end_may_say_other_things_than_the_beginning [Events];
+                the_beginning_of_an_attempt_is_forgotten_before_its_end [Events];
                 old_events_are_forgotten [Events];
                 the_watermark_never_goes_back [Events];
                 events_survive_reopening [Events Durable];
