@@ -3,8 +3,11 @@
 //! What the named columns cannot hold, such as an error's value or fields of a newer version, stands as the whole record
 //! in `record`; so an event comes back exactly as it was.
 
+use std::fmt::Display;
+
 use omniq_model::{EventKind, Lane, SessionId, TaskError, TaskEvent, TaskId, Timestamp, record};
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::hour::Iso;
 
@@ -34,34 +37,74 @@ pub(super) fn identity(event: &TaskEvent) -> Identity {
     (event.task, event.fence, event.kind)
 }
 
+/// A line, column by column.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(serialize_with = "as_text")]
+    ts: Iso,
+    ms: i64,
+    #[serde(serialize_with = "as_text")]
+    task: TaskId,
+    fence: u64,
+    kind: &'a str,
+    tenant: &'a str,
+    queue: &'a str,
+    attempt: u32,
+    what: &'a str,
+    micros: u64,
+    missing: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<String>,
+}
+
+fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 /// The event as a line, with its end.
 pub(super) fn encode(event: &TaskEvent) -> String {
-    let mut line = json!({
-        "ts": Iso(event.at).to_string(),
-        "ms": event.at.as_millis(),
-        "task": event.task.to_string(),
-        "fence": event.fence,
-        "kind": event.kind.name(),
-        "tenant": event.lane.tenant.as_str(),
-        "queue": event.lane.queue.as_str(),
-        "attempt": event.attempt,
-        "what": event.what,
-        "micros": event.micros,
-        "missing": event.missing,
-    });
-    if let Some(session) = event.session {
-        line["session"] = session.to_string().into();
-    }
-    if let Some(error) = &event.error {
-        line["error_kind"] = error.kind.as_str().into();
-        line["error"] = error.message.as_str().into();
-    }
-    if line.as_object().and_then(plain).as_ref() != Some(event) {
-        line["record"] = hex(&record::encode(event)).into();
-    }
-    let mut line = line.to_string();
+    let error = event.error.as_ref();
+    let line = Line {
+        ts: Iso(event.at),
+        ms: event.at.as_millis(),
+        task: event.task,
+        fence: event.fence,
+        kind: event.kind.name(),
+        tenant: event.lane.tenant.as_str(),
+        queue: event.lane.queue.as_str(),
+        attempt: event.attempt,
+        what: &event.what,
+        micros: event.micros,
+        missing: event.missing,
+        session: event.session.map(|session| session.to_string()),
+        error_kind: error.map(|error| error.kind.as_str()),
+        error: error.map(|error| error.message.as_str()),
+        record: (!is_plain(event)).then(|| hex(&record::encode(event))),
+    };
+    let mut line = serde_json::to_string(&line).expect("text and numbers are JSON");
     line.push('\n');
     line
+}
+
+/// Whether the named columns alone give the event back.
+fn is_plain(event: &TaskEvent) -> bool {
+    let plain = |error: &TaskError| {
+        let TaskError { kind: _, message: _, value, backtrace, hint, denials, unknown } = error;
+        value.is_none()
+            && backtrace.is_empty()
+            && hint.is_empty()
+            && denials.is_empty()
+            && unknown.is_empty()
+    };
+    EventKind::from_name(event.kind.name()) == Some(event.kind)
+        && event.unknown.is_empty()
+        && event.error.as_ref().is_none_or(plain)
 }
 
 /// The event of a line.
