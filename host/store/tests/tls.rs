@@ -122,40 +122,57 @@ async fn work(store: &Arc<dyn TaskStore>) {
     assert!(ended.len() == 1 && ended.iter().all(succeeded), "{ended:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis() {
-    let server = Safe::start(Kind::Redis, "on");
-    let place = "`rediss://127.0.0.1:{port}`";
+/// Holds a server to all that is said of Redis; `name` is that of its URLs, which is `SCHEMEs` for encrypted ones.
+async fn as_redis(kind: Kind, name: &str) {
+    let server = Safe::start(kind, "on");
+    let place = &format!("`{name}s://127.0.0.1:{{port}}`");
+    let plain = &format!("`{name}://127.0.0.1:{{port}}`");
     for (url, parts) in [
-        ("rediss://:secret@127.0.0.1:{port}", [place, "nobody who is trusted", "`tls_ca=FILE`"]),
+        ("s://:secret@127.0.0.1:{port}", [place, "nobody who is trusted", "`tls_ca=FILE`"]),
         (
-            "rediss://:secret@localhost:{port}?tls_ca={ca}",
-            ["`rediss://localhost:{port}`", "for another name", "localhost"],
+            "s://:secret@localhost:{port}?tls_ca={ca}",
+            [&format!("`{name}s://localhost:{{port}}`"), "for another name", "localhost"],
         ),
+        ("://:secret@127.0.0.1:{port}", [plain, "speaks TLS there", "`rediss://`"]),
         (
-            "redis://:secret@127.0.0.1:{port}",
-            ["`redis://127.0.0.1:{port}`", "speaks TLS there", "`rediss://`"],
-        ),
-        (
-            "rediss://:secret@127.0.0.1:{port}?tls_ca=/no/ca.pem",
+            "s://:secret@127.0.0.1:{port}?tls_ca=/no/ca.pem",
             [place, "`tls_ca=/no/ca.pem`", "No such file"],
         ),
-        (
-            "rediss://:secret@127.0.0.1:{port}?tls_ca={key}",
-            [place, "no certificate in it", "in PEM"],
-        ),
+        ("s://:secret@127.0.0.1:{port}?tls_ca={key}", [place, "no certificate in it", "in PEM"]),
     ] {
-        server.refuses(url, &parts).await;
+        server.refuses(&format!("{name}{url}"), &parts).await;
     }
-    server.serves("rediss://127.0.0.1:{port}?tls_ca={ca}").await;
+    server.serves(&format!("{name}s://127.0.0.1:{{port}}?tls_ca={{ca}}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis() {
+    as_redis(Kind::Redis, "redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn valkey() {
+    as_redis(Kind::Valkey, "valkey").await;
+}
+
+/// Holds a server that lets nobody in without a certificate to what is said of Redis.
+async fn as_redis_that_asks(kind: Kind, scheme: &str) {
+    let server = Safe::start(kind, "mutual");
+    let url = format!("{scheme}://:secret@127.0.0.1:{{port}}?tls_ca={{ca}}");
+    server.refuses(&url, &["a certificate of ours", "`tls_cert=FILE&tls_key=FILE`"]).await;
+    let url =
+        format!("{scheme}://127.0.0.1:{{port}}?tls_ca={{ca}}&tls_cert={{cert}}&tls_key={{key}}");
+    server.serves(&url).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_that_wants_to_know_who_we_are() {
-    let server = Safe::start(Kind::Redis, "mutual");
-    let url = "rediss://:secret@127.0.0.1:{port}?tls_ca={ca}";
-    server.refuses(url, &["a certificate of ours", "`tls_cert=FILE&tls_key=FILE`"]).await;
-    server.serves("rediss://127.0.0.1:{port}?tls_ca={ca}&tls_cert={cert}&tls_key={key}").await;
+    as_redis_that_asks(Kind::Redis, "rediss").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn valkey_that_wants_to_know_who_we_are() {
+    as_redis_that_asks(Kind::Valkey, "rediss").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +221,22 @@ async fn nats_that_wants_to_know_who_we_are() {
     let url = "nats+tls://ada:secret@127.0.0.1:{port}?tls_ca={ca}";
     server.refuses(url, &["a certificate of ours", "`tls_cert=FILE&tls_key=FILE`"]).await;
     server.serves("nats+tls://127.0.0.1:{port}?tls_ca={ca}&tls_cert={cert}&tls_key={key}").await;
+}
+
+/// With `handshake_first` a server says nothing before the connection is encrypted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_that_says_nothing_unencrypted() {
+    let server = Safe::start(Kind::Nats, "first");
+    let url = "nats+tls://ada:secret@127.0.0.1:{port}?tls_first=true";
+    server.refuses(url, &["nobody who is trusted", "`tls_ca=FILE`"]).await;
+    server.serves("nats://127.0.0.1:{port}?tls_ca={ca}&tls_first=true").await;
+    let options = Options { timeout: Duration::from_secs(2), ..Options::default() };
+    let url = server.fill("nats+tls://127.0.0.1:{port}/other?tls_ca={ca}");
+    let waited = tokio::time::timeout(PATIENCE, open_tasks(&url, &options)).await;
+    let error = waited.expect("it does not hang").expect_err("each waits for the other");
+    let said = chain(&error);
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{said}");
+    assert!(said.contains("`tls_first=true`"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,6 +315,7 @@ async fn servers_without_it() {
     for (server, url, part) in [
         (omniq_services::redis(), "rediss://127.0.0.1:{port}?tls_ca={ca}", "`redis://`"),
         (omniq_services::nats(), "nats+tls://127.0.0.1:{port}?tls_ca={ca}", "`nats://`"),
+        (omniq_services::nats(), "nats://127.0.0.1:{port}?tls_first=true&tls_ca={ca}", "`nats://`"),
         (
             omniq_services::postgres(),
             "postgres://omniq@127.0.0.1:{port}/omniq?sslmode=verify-full&sslrootcert={ca}",

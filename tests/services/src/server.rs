@@ -170,6 +170,15 @@ impl Server {
         process.ended();
     }
 
+    /// Stops one node of a cluster (SIGSTOP); [`resume`](Self::resume) lets all go on.
+    ///
+    /// # Panics
+    /// There is no such node.
+    #[track_caller]
+    pub fn pause_node(&self, node: usize) {
+        Family::of(self.script().pids[node]).signal(Signal::STOP);
+    }
+
     /// Starts it again, with the same port and folder; one that still runs is killed first.
     ///
     /// # Panics

@@ -26,6 +26,8 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Whether the connection has to be encrypted. Without it it is where the server says so.
     pub tls: bool,
+    /// Whether the connection is encrypted before the server says anything: for one with `handshake_first`.
+    pub tls_first: bool,
     /// Who may vouch for the server, if not those the system trusts, and who we are.
     pub tls_files: TlsFiles,
     /// The JetStream domain, where there are several.
@@ -76,6 +78,7 @@ impl Config {
             login: None,
             credentials: None,
             tls: false,
+            tls_first: false,
             tls_files: TlsFiles::default(),
             domain: None,
             name: name.into(),
@@ -114,7 +117,8 @@ impl Config {
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             config.set(key, &decoded(value)?)?;
         }
-        config.tls = scheme == "nats+tls" || config.tls_files != TlsFiles::default();
+        let asks_for_tls = config.tls_first || config.tls_files != TlsFiles::default();
+        config.tls = scheme == "nats+tls" || asks_for_tls;
         config.check()?;
         Ok(config)
     }
@@ -128,6 +132,8 @@ impl Config {
             ("sync", "always") => self.durability = Durability::Disk,
             ("sync", _) => return Err(wrong("`sync` is `always`, or left out")),
             ("credentials", path) => self.credentials = Some(path.into()),
+            ("tls_first", "true") => self.tls_first = true,
+            ("tls_first", _) => return Err(wrong("`tls_first` is `true`, or left out")),
             ("tls_ca", path) => self.tls_files.authority = Some(path.into()),
             ("tls_cert", path) => self.tls_files.certificate = Some(path.into()),
             ("tls_key", path) => self.tls_files.key = Some(path.into()),
@@ -146,7 +152,7 @@ impl Config {
             ("durability", _) => return Err(wrong("`durability` is `os` or `disk`")),
             _ => {
                 return Err(wrong(&format!(
-                    "it has no setting `{key}`; there are `replicas`, `sync`, `durability`, `credentials`, `domain`, `tls_ca`, `tls_cert` and `tls_key`"
+                    "it has no setting `{key}`; there are `replicas`, `sync`, `durability`, `credentials`, `domain`, `tls_ca`, `tls_cert`, `tls_key` and `tls_first`"
                 )));
             }
         }
@@ -255,6 +261,8 @@ mod tests {
         let [ca, certificate, key] = ["/my ca.pem", "c.pem", "k.pem"].map(|path| Some(path.into()));
         assert_eq!(config.tls_files, TlsFiles { authority: ca, certificate, key });
         assert_eq!((config.tls, config.shown().as_str()), (true, "nats+tls://h/omniq"));
+        let config = of("nats://h?tls_first=true").unwrap();
+        assert_eq!((config.tls, config.tls_first), (true, true));
         assert_eq!(
             of("nats://h/?sync=always&durability=disk").unwrap().durability,
             Durability::Disk
@@ -270,6 +278,7 @@ mod tests {
             ("nats://me:secret@h/a?replicas=2", "1, 3 or 5"),
             ("nats://me:secret@h/a?durability=disk", "sync_interval: always"),
             ("nats://me:secret@h/a?sync=often", "`sync` is `always`"),
+            ("nats://me:secret@h/a?tls_first=no", "`tls_first` is `true`"),
             ("nats://me:secret@h/a?colour=red", "no setting `colour`"),
             ("nats://me:secret%zz@h", "two hexadecimal digits"),
             ("nats://me:secret%ff@h", "not UTF-8"),

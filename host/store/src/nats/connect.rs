@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context, kv, object_store, stream};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::watch;
 
 use super::config::{Config, TLS};
@@ -19,8 +19,11 @@ pub(super) const SCHEMA: u32 = 1;
 const OLDEST: (i64, i64, i64) = (2, 10, 0);
 /// How long the server knows messages by their id; longer than any call waits.
 const DUPLICATES: Duration = Duration::from_secs(120);
-/// How long one request waits for its answer.
+/// How long one request waits for its answer, and a connection for its server to say something.
 const REQUEST: Duration = Duration::from_secs(3);
+/// After how much silence the server is asked whether it is there. After three times as much it is taken for dead, though the
+/// connection stands: well within a lease, so that another server of its cluster hears of who lives.
+const SILENCE: Duration = Duration::from_secs(2);
 
 const SCHEMA_KEY: &str = "omniq_schema";
 const WRITER_KEY: &str = "omniq_min_writer";
@@ -102,7 +105,9 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
     let (lost, losses) = watch::channel(0);
     let mut options = ConnectOptions::new()
         .name("omniq")
-        .connection_timeout(config.patience)
+        // Of several servers one that stands still must not keep us from the others.
+        .connection_timeout(REQUEST.min(config.patience))
+        .ping_interval(SILENCE)
         .request_timeout(Some(REQUEST))
         .event_callback(move |event| {
             if matches!(event, Event::Disconnected | Event::Closed) {
@@ -134,15 +139,25 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
     let connected = tokio::time::timeout(config.patience, options.connect(servers)).await;
     match connected {
         Ok(Ok(client)) => Ok((client, losses)),
-        Ok(Err(error)) => Err(refused(&error)),
-        Err(_) => Err(Fault::Unknown(format!("no server answered within {:?}", config.patience))),
+        Ok(Err(error)) if error.kind() != ConnectErrorKind::TimedOut => Err(refused(&error)),
+        Ok(Err(_)) | Err(_) => Err(Fault::Unknown(silence(config))),
     }
+}
+
+/// Why there may have been no answer.
+fn silence(config: &Config) -> String {
+    let first = "one with `handshake_first` needs `tls_first=true` in the URL";
+    let hint = if config.tls_first { String::new() } else { format!("; {first}") };
+    format!("no server said anything within {:?}{hint}", REQUEST.min(config.patience))
 }
 
 /// With what a connection is encrypted, should it be.
 fn encrypted(mut options: ConnectOptions, config: &Config) -> Result<ConnectOptions> {
     let files = &config.tls_files;
     tls::provide();
+    if config.tls_first {
+        options = options.tls_first();
+    }
     // The client reads them itself, for each connection, and says less about what is wrong with them.
     files.read(&TLS).map_err(|error| Fault::Config(error.to_string()))?;
     if let Some(path) = &files.authority {
@@ -155,7 +170,7 @@ fn encrypted(mut options: ConnectOptions, config: &Config) -> Result<ConnectOpti
 }
 
 fn refused(error: &async_nats::ConnectError) -> Fault {
-    use async_nats::ConnectErrorKind as Kind;
+    use ConnectErrorKind as Kind;
     if let Some(reason) = tls::explain(error, &TLS) {
         return Fault::Config(reason);
     }

@@ -1,4 +1,5 @@
-//! A place on this process's server: a store of a name of its own.
+//! A place on this process's server, or on another one: a store of a name of its own.
+#![allow(dead_code, reason = "each test uses another part")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,8 @@ pub struct Nats {
     pub inline: usize,
     /// Bytes of log after which an image is taken.
     pub image_every: u64,
+    /// On how many servers of a cluster all is kept.
+    pub replicas: usize,
 }
 
 impl Nats {
@@ -28,7 +31,7 @@ impl Nats {
     pub fn here() -> Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
         let server = SERVER.get_or_init(|| Server::start(Kind::Nats, &[("sync_interval", "2m")]));
-        Self { url: server.url().to_owned(), inline: 0, image_every: 2 << 10 }
+        Self { url: server.url().to_owned(), inline: 0, image_every: 2 << 10, replicas: 1 }
     }
 }
 
@@ -41,13 +44,14 @@ impl Factory for Nats {
     async fn place(&self, clock: ManualClock) -> Arc<dyn Place> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
-        let server = self.url.trim_start_matches("nats://").to_owned();
+        let servers = self.url.trim_start_matches("nats://").split(',').map(str::to_owned);
         let config = Config {
             clock: Some(Arc::new(clock)),
             inline: self.inline,
             image_every: self.image_every,
             grace: Duration::ZERO,
-            ..Config::new(vec![server], name)
+            replicas: self.replicas,
+            ..Config::new(servers.collect(), name)
         };
         Arc::new(NatsPlace(config))
     }
