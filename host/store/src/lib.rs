@@ -12,6 +12,8 @@ mod error;
 pub mod failpoint;
 pub mod floor;
 pub mod guard;
+#[cfg(any(feature = "object", feature = "sqlite"))]
+mod hex;
 #[cfg(any(feature = "nats", feature = "object"))]
 pub mod log;
 pub mod memory;

@@ -8,13 +8,16 @@ use omniq_model::{
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::fault::Result;
+use super::fault::{Fault, Result};
 use super::leased::Leased;
-use super::live::{Live, session, small, task_id};
+use super::live::{Live, session, small};
 use super::pack::{Pack, numbers, packed};
 use super::plan::Plan;
 use super::tx::Tx;
-use crate::{Lease, Want};
+use crate::{Lease, Want, hex};
+
+/// Bytes of a body that comes as text with its row.
+const INLINE: usize = 2048;
 
 /// What one caller asked for.
 #[derive(Debug)]
@@ -69,20 +72,25 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Reads a row of [`Tx::ready`].
-    fn read(row: &SqliteRow) -> Result<Self> {
-        let (tries, fence): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
-        Ok(Self {
-            seq: row.try_get(0)?,
-            id: task_id(row.try_get(1)?)?,
+    /// Reads a line of [`Tx::ready`].
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split(' ');
+        let mut number = || fields.next()?.parse::<i64>().ok();
+        let (seq, tries, fence, created, size) =
+            (number()?, number()?, number()?, number()?, number()?);
+        let id = hex::decode(fields.next()?)?.try_into().ok()?;
+        let bytes = fields.next()?;
+        Some(Self {
+            seq,
+            id: TaskId::from_bytes(id),
             attempt: tries & 0xffff_ffff,
             crashes: tries.cast_unsigned().wrapping_shr(32).cast_signed(),
             fence: fence >> 2,
             over: fence & 2 != 0,
             keyed: fence & 1 != 0,
-            created: row.try_get(4)?,
-            size: usize::try_from(row.try_get::<i64, _>(5)?).unwrap_or(usize::MAX),
-            bytes: row.try_get(6)?,
+            created,
+            size: usize::try_from(size).unwrap_or(usize::MAX),
+            bytes: if bytes == "-" { None } else { Some(hex::decode(bytes)?) },
         })
     }
 }
@@ -232,23 +240,50 @@ impl Tx<'_> {
     /// The tasks whose turn is next, with those bodies that have at most `inline` bytes: others may be too many to read
     /// before it is known which are leased.
     async fn ready(&mut self, lane: i64, max: usize, inline: usize) -> Result<Vec<Candidate>> {
-        // Each column of each row is copied on its way here, so that small numbers share one.
+        // One value, since a row costs more on its way here than its text: each of its columns is copied.
         const READY: &str = "
-            select t.seq, t.id, (t.crashes << 32) | t.attempt,
-                   (t.fence << 2) | ((t.attempt = 0 and ifnull(t.expires <= ?3, 0)) << 1) | (t.flags & 1), t.created,
-                   length(b.bytes), case when length(b.bytes) <= ?4 then b.bytes end
-              from omniq_task t cross join omniq_body b on b.seq = t.seq
-             where t.state = 2 and t.lane = ?1
-               and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
-             order by t.rank, t.seq limit ?2";
-        let rows = sqlx::query(READY)
+            select group_concat(line, char(10)) from (
+                select format('%d %d %d %d %d %s %s', t.seq, (t.crashes << 32) | t.attempt,
+                              (t.fence << 2) | ((t.attempt = 0 and ifnull(t.expires <= ?3, 0)) << 1) | (t.flags & 1),
+                              t.created, length(b.bytes), hex(t.id),
+                              case when length(b.bytes) <= ?4 then hex(b.bytes) else '-' end) as line
+                  from omniq_task t cross join omniq_body b on b.seq = t.seq
+                 where t.state = 2 and t.lane = ?1
+                   and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
+                 order by t.rank, t.seq limit ?2)";
+        let lines: Option<String> = sqlx::query_scalar(READY)
             .bind(lane)
             .bind(i64::try_from(max).unwrap_or(i64::MAX))
             .bind(self.now.as_millis())
-            .bind(i64::try_from(inline).unwrap_or(i64::MAX))
-            .fetch_all(&mut *self.conn)
+            .bind(i64::try_from(inline.min(INLINE)).unwrap_or(i64::MAX))
+            .fetch_one(&mut *self.conn)
             .await?;
-        rows.iter().map(Candidate::read).collect()
+        let lines = lines.unwrap_or_default();
+        let read = |line: &str| {
+            let damaged = || Fault::Corrupt(format!("a ready task is `{line:.200}`"));
+            Candidate::read(line).ok_or_else(damaged)
+        };
+        let mut ready = lines.lines().map(read).collect::<Result<Vec<_>>>()?;
+        self.add_bodies(&mut ready, inline).await?;
+        Ok(ready)
+    }
+
+    /// Adds the bodies that are too large for a line of text and small enough to be read all the same.
+    async fn add_bodies(&mut self, ready: &mut [Candidate], inline: usize) -> Result<()> {
+        const BODIES: &str =
+            "select seq, bytes from omniq_body where seq in (select value from json_each(?1))";
+        let wanted = ready.iter().filter(|task| task.bytes.is_none() && task.size <= inline);
+        let wanted: Vec<i64> = wanted.map(|task| task.seq).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(BODIES).bind(numbers(wanted)).fetch_all(&mut *self.conn).await?;
+        let body = |row: &SqliteRow| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?));
+        let mut bodies: HashMap<i64, Vec<u8>> = rows.iter().map(body).collect::<Result<_>>()?;
+        for task in ready {
+            task.bytes = task.bytes.take().or_else(|| bodies.remove(&task.seq));
+        }
+        Ok(())
     }
 
     async fn large_body(&mut self, seq: i64) -> Result<Vec<u8>> {

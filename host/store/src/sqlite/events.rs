@@ -109,16 +109,24 @@ impl Line {
         self.bytes.len()
     }
 
-    /// Fence, kind, instant, beginning, task and record.
-    fn cells(&self) -> [Cell<'_>; 6] {
-        [
-            self.event.fence.cast_signed().into(),
-            i64::from(self.event.kind.number()).into(),
-            self.event.at.as_millis().into(),
-            self.began.map(Timestamp::as_millis).into(),
-            Cell::Bytes(self.event.task.as_bytes()),
-            Cell::Bytes(&self.bytes),
-        ]
+    /// The first lines, as many as one statement takes: fence, kind, instant, beginning and record of each, and the ids side
+    /// by side, which are all of a length; and how many these are.
+    fn pack(lines: &[&Self]) -> (Pack, Vec<u8>, usize) {
+        let (mut pack, mut ids) = (Pack::default(), Vec::with_capacity(16 * lines.len()));
+        for (taken, line) in lines.iter().enumerate() {
+            if pack.is_full() {
+                return (pack, ids, taken);
+            }
+            pack.row(&[
+                line.event.fence.cast_signed().into(),
+                i64::from(line.event.kind.number()).into(),
+                line.event.at.as_millis().into(),
+                line.began.map(Timestamp::as_millis).into(),
+                Cell::Bytes(&line.bytes),
+            ]);
+            ids.extend_from_slice(line.event.task.as_bytes());
+        }
+        (pack, ids, lines.len())
     }
 }
 
@@ -127,30 +135,40 @@ fn beginning(end: &TaskEvent, at: Timestamp) -> TaskEvent {
     TaskEvent { kind: EventKind::Started, at, error: None, micros: 0, ..end.clone() }
 }
 
+/// Whether [`beginning`] makes the one of the other, which has the same task and fence.
+fn begins(begin: &TaskEvent, end: &TaskEvent) -> bool {
+    begin.at <= end.at
+        && begin.kind == EventKind::Started
+        && begin.error.is_none()
+        && begin.micros == 0
+        && begin.lane == end.lane
+        && begin.attempt == end.attempt
+        && begin.session == end.session
+        && begin.missing == end.missing
+        && begin.what == end.what
+        && begin.unknown == end.unknown
+}
+
 /// Puts the beginnings of attempts into the lines of their ends, where both are here and one says all that the other says.
 fn lines(events: Vec<TaskEvent>) -> Vec<Line> {
-    let mut lines: Vec<Option<Line>> = Vec::with_capacity(events.len());
-    let mut begun = HashMap::new();
-    for event in events {
+    let mut begun = HashMap::with_capacity(events.len());
+    let mut began = vec![None; events.len()];
+    let mut told = vec![false; events.len()];
+    for (index, event) in events.iter().enumerate() {
         let key = (event.task, event.fence);
         if event.kind == EventKind::Started {
-            begun.insert(key, lines.len());
-            lines.push(Some(Line::of(event)));
-            continue;
-        }
-        let place = if event.kind.ends_attempt() { begun.remove(&key) } else { None };
-        let mut line = Line::of(event);
-        if let Some(start) = place.and_then(|place| lines.get_mut(place))
-            && let Some(begin) = start
-            && begin.event.at <= line.event.at
-            && begin.event == beginning(&line.event, begin.event.at)
+            begun.insert(key, index);
+        } else if event.kind.ends_attempt()
+            && let Some(begin) = begun.remove(&key)
+            && begins(&events[begin], event)
         {
-            line.began = Some(begin.event.at);
-            *start = None;
+            (began[index], told[begin]) = (Some(events[begin].at), true);
         }
-        lines.push(Some(line));
     }
-    lines.into_iter().flatten().collect()
+    let lines = events.into_iter().zip(began).zip(told).filter(|(_, told)| !told);
+    let line =
+        |((event, began), _)| Line { bytes: record::encode::<TaskEvent>(&event), event, began };
+    lines.map(line).collect()
 }
 
 async fn query(
@@ -188,8 +206,16 @@ fn select(filter: &EventFilter, after: Option<u64>, max: usize) -> Sql {
 fn half(sql: &mut Sql, filter: &EventFilter, after: Option<u64>, max: usize, own: bool) {
     let (at, own) = if own { ("at", 1) } else { ("began", 0) };
     sql.push(&format!(
-        "select * from (select {at} as at, position, {own} as own, record from omniq_event where {at} is not null"
+        "select * from (select {at} as at, position, {own} as own, record from omniq_event e where {at} is not null"
     ));
+    if own == 0 {
+        // It may have come alone before.
+        let alone = format!(
+            "s.task = e.task and s.fence = e.fence and s.kind = {}",
+            EventKind::Started.number()
+        );
+        sql.push(&format!(" and not exists(select 1 from omniq_event s where {alone})"));
+    }
     if let Some(after) = after {
         // A position that was purged lies before everything that is left.
         let (row, its) = (after / 2, if after % 2 == 1 { "at" } else { "began" });
@@ -232,22 +258,15 @@ impl Tx<'_> {
     pub(super) async fn append(&mut self, lines: &[&Line]) -> Answer<()> {
         packed!(
             WHOLE,
-            8,
+            6,
             "insert into omniq_event(fence, kind, at, began, task, record)
-             select {0}, {1}, {2}, {3}, {4b}, {6b} from {rows}
-              where not exists(select 1 from omniq_event e where e.task = {4b} and e.fence = {0})
-             on conflict do nothing"
+             select {0}, {1}, {2}, {3}, substr(?4, r.key * 16 + 1, 16), {4b} from {rows}
+              where true on conflict do nothing"
         );
         let (mut whole, mut plain): (Vec<&Line>, Vec<&Line>) =
             lines.iter().partition(|line| line.began.is_some());
-        if !whole.is_empty() {
-            // Nearly always nothing of an attempt is there before its end.
-            let mut pack = Pack::default();
-            whole.iter().for_each(|line| pack.row(&line.cells()));
-            let kept = pack.query(&WHOLE).execute(&mut *self.conn).await?.rows_affected();
-            if kept == whole.len() as u64 {
-                whole.clear();
-            }
+        if self.insert_lines(&WHOLE, &whole).await? == whole.len() as u64 {
+            whole.clear();
         }
         let begun = |line: &&Line| Some(Line::of(beginning(&line.event, line.began?)));
         let beginnings: Vec<Line> = whole.iter().filter_map(begun).collect();
@@ -259,29 +278,37 @@ impl Tx<'_> {
     async fn append_apart(&mut self, lines: &[&Line]) -> Answer<()> {
         packed!(
             BEGUN,
-            8,
+            6,
             "insert into omniq_event(fence, kind, at, task, record)
-             select {0}, {1}, {2}, {4b}, {6b} from {rows}
+             select {0}, {1}, {2}, substr(?4, r.key * 16 + 1, 16), {4b} from {rows}
               where not exists(select 1 from omniq_event e
-                                where e.task = {4b} and e.fence = {0} and e.began is not null)
+                                where e.task = substr(?4, r.key * 16 + 1, 16) and e.fence = {0} and e.began is not null)
              on conflict do nothing"
         );
         packed!(
             OTHERS,
-            8,
+            6,
             "insert into omniq_event(fence, kind, at, task, record)
-             select {0}, {1}, {2}, {4b}, {6b} from {rows} where true on conflict do nothing"
+             select {0}, {1}, {2}, substr(?4, r.key * 16 + 1, 16), {4b} from {rows}
+              where true on conflict do nothing"
         );
         let (begun, others): (Vec<&Line>, Vec<&Line>) =
             lines.iter().partition(|line| line.event.kind == EventKind::Started);
         for (lines, sql) in [(begun, &BEGUN), (others, &OTHERS)] {
-            if !lines.is_empty() {
-                let mut pack = Pack::default();
-                lines.iter().for_each(|line| pack.row(&line.cells()));
-                pack.query(sql).execute(&mut *self.conn).await?;
-            }
+            self.insert_lines(sql, &lines).await?;
         }
         Ok(())
+    }
+
+    /// Runs a statement over lines, as many at a time as SQLite takes; returns how many rows it made.
+    async fn insert_lines(&mut self, sql: &'static str, mut lines: &[&Line]) -> Answer<u64> {
+        let mut rows = 0;
+        while !lines.is_empty() {
+            let (mut pack, ids, taken) = Line::pack(lines);
+            rows += pack.query(sql).bind(ids).execute(&mut *self.conn).await?.rows_affected();
+            lines = &lines[taken..];
+        }
+        Ok(rows)
     }
 
     /// See [`EventStore::purge`].

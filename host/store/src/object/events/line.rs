@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::hour::Iso;
+use crate::hex;
 
 /// The columns, and their types in SQL. All are there in every line but `session`, `error_kind`, `error` and `record`.
 pub(super) const COLUMNS: [(&str, &str); 15] = [
@@ -85,7 +86,7 @@ pub(super) fn encode(event: &TaskEvent) -> String {
         session: event.session.map(|session| session.to_string()),
         error_kind: error.map(|error| error.kind.as_str()),
         error: error.map(|error| error.message.as_str()),
-        record: (!is_plain(event)).then(|| hex(&record::encode(event))),
+        record: (!is_plain(event)).then(|| hex::encode(&record::encode(event))),
     };
     let mut line = serde_json::to_string(&line).expect("text and numbers are JSON");
     line.push('\n');
@@ -115,7 +116,7 @@ pub(super) fn decode(line: &[u8]) -> Result<TaskEvent, String> {
     let line: Map<String, Value> =
         serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if let Some(record) = line.get("record").and_then(Value::as_str) {
-        let bytes = unhex(record).ok_or("its record is not hexadecimal")?;
+        let bytes = hex::decode(record).ok_or("its record is not hexadecimal")?;
         return record::decode("event", &bytes).map_err(|error| error.to_string());
     }
     plain(&line).ok_or_else(|| "a column is missing or is not what it should be".to_owned())
@@ -152,17 +153,6 @@ fn plain(line: &Map<String, Value>) -> Option<TaskEvent> {
         what: text("what")?.to_owned(),
         unknown: Default::default(),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then_some(())?;
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]
