@@ -37,7 +37,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<Job>>,
     /// Runners that are busy with a guest or looking for one.
     runners: usize,
     /// Those of them whose guest waits.
@@ -84,8 +84,8 @@ impl Shared {
         }
     }
 
-    async fn run(self: &Arc<Self>, job: Job) {
-        let Job { attempt, program, call, .. } = job;
+    async fn run(self: &Arc<Self>, job: Box<Job>) {
+        let Job { attempt, program, call, .. } = *job;
         if attempt.stop.is_asked() {
             self.load.withdrawn(1);
             return self.report.ended(attempt, Err(Unrun::Stopped));
@@ -164,7 +164,7 @@ impl Executor for AsyncPool {
         &self.shared.load
     }
 
-    fn submit(&self, jobs: Vec<Job>) {
+    fn submit(&self, jobs: Vec<Box<Job>>) {
         self.shared.load.submitted(jobs.len());
         let mut queue = self.shared.queue();
         queue.jobs.extend(jobs);
@@ -175,7 +175,7 @@ impl Executor for AsyncPool {
         self.shared.queue().jobs.front().map(|job| job.since)
     }
 
-    fn drain(&self) -> Vec<Job> {
+    fn drain(&self) -> Vec<Box<Job>> {
         let jobs = Vec::from(std::mem::take(&mut self.shared.queue().jobs));
         self.shared.load.withdrawn(jobs.len());
         jobs

@@ -34,13 +34,13 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     fn load(&self) -> &Load;
 
     /// Takes jobs, in order; never waits.
-    fn submit(&self, jobs: Vec<Job>);
+    fn submit(&self, jobs: Vec<Box<Job>>);
 
     /// Since when the job waits whose turn is next; `None`: none waits.
     fn waits_since(&self) -> Option<Instant>;
 
     /// Gives back the jobs that have not begun.
-    fn drain(&self) -> Vec<Job>;
+    fn drain(&self) -> Vec<Box<Job>>;
 
     /// Lets go of its threads. Guests that still run are not waited for; what has not begun is dropped.
     fn stop(&self);

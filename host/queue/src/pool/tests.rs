@@ -29,7 +29,7 @@ fn start(kind: Pool) -> (Arc<dyn Executor>, Receiver<(u64, Ran)>) {
     (open(kind, 4, 2, &report).unwrap().unwrap(), receiver)
 }
 
-fn job(fence: u64, program: Program) -> Job {
+fn job(fence: u64, program: Program) -> Box<Job> {
     let attempt = Attempt {
         id: TaskId::derived(&[b"t"]),
         token: Token { fence, nonce: 0 },
@@ -39,7 +39,7 @@ fn job(fence: u64, program: Program) -> Job {
         task: None,
         stop: Arc::default(),
     };
-    Job { attempt, program, call: Call::default(), since: std::time::Instant::now() }
+    Box::new(Job { attempt, program, call: Call::default(), since: std::time::Instant::now() })
 }
 
 #[test]

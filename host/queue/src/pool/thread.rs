@@ -26,7 +26,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<Job>>,
     is_stopped: bool,
     /// Threads that wait for a job.
     idle: usize,
@@ -38,7 +38,7 @@ impl Shared {
     }
 
     /// The next job; waits for one. `None`: the pool has stopped.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Box<Job>> {
         let mut queue = self.queue();
         loop {
             if queue.is_stopped {
@@ -84,8 +84,8 @@ impl ThreadPool {
     }
 }
 
-fn run(shared: &Shared, job: Job) {
-    let Job { attempt, program, call, .. } = job;
+fn run(shared: &Shared, job: Box<Job>) {
+    let Job { attempt, program, call, .. } = *job;
     if attempt.stop.is_asked() {
         shared.load.withdrawn(1);
         return shared.report.ended(attempt, Err(Unrun::Stopped));
@@ -114,7 +114,7 @@ impl Executor for ThreadPool {
         &self.0.load
     }
 
-    fn submit(&self, jobs: Vec<Job>) {
+    fn submit(&self, jobs: Vec<Box<Job>>) {
         let count = jobs.len();
         self.0.load.submitted(count);
         let mut queue = self.0.queue();
@@ -130,7 +130,7 @@ impl Executor for ThreadPool {
         self.0.queue().jobs.front().map(|job| job.since)
     }
 
-    fn drain(&self) -> Vec<Job> {
+    fn drain(&self) -> Vec<Box<Job>> {
         let jobs = Vec::from(std::mem::take(&mut self.0.queue().jobs));
         self.0.load.withdrawn(jobs.len());
         jobs

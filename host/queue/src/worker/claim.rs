@@ -271,7 +271,7 @@ impl Claimer {
     fn dispatch(&mut self, attempts: Vec<Attempt>) {
         let shared = Arc::clone(&self.shared);
         let pools = shared.pools();
-        let mut jobs: Vec<Vec<Job>> = pools.iter().map(|_| Vec::new()).collect();
+        let mut jobs: Vec<Vec<Box<Job>>> = pools.iter().map(|_| Vec::new()).collect();
         let mut done = Vec::new();
         let mut events = Vec::new();
         for attempt in attempts {
@@ -286,7 +286,7 @@ impl Claimer {
                     if shared.sink.is_on() {
                         events.push(shared.event(&job.attempt, EventKind::Started));
                     }
-                    jobs[pool].push(*job);
+                    jobs[pool].push(job);
                 }
                 Step::Done(ended) => done.push(*ended),
                 Step::Waits => {}

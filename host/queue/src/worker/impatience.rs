@@ -31,7 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 tasks = jobs.len(),
                 "tasks waited too long for a slot and are given back"
             );
-            let back = |job: super::Job| Done::released(job.attempt, Duration::ZERO, None);
+            let back = |job: Box<super::Job>| Done::released(job.attempt, Duration::ZERO, None);
             shared.outbox.push_all(jobs.into_iter().map(back).collect());
         }
     }
