@@ -27,7 +27,7 @@ pub struct TlsFiles {
 
 /// What is in [`TlsFiles`].
 #[cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "redis", test)),
     expect(
         dead_code,
         reason = "other clients read the files themselves, once they are known to be right"

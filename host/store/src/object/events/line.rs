@@ -13,6 +13,7 @@ use super::hour::Iso;
 use crate::hex;
 
 /// The columns, and their types in SQL. All are there in every line but `session`, `error_kind`, `error` and `record`.
+#[cfg(any(feature = "sqlite", feature = "duckdb", test))]
 pub(super) const COLUMNS: [(&str, &str); 15] = [
     ("ts", "varchar"),
     ("ms", "bigint"),
