@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use super::fault::{Fault, Result};
 use super::leased::Leased;
 use super::live::{Live, session, small};
-use super::pack::{Pack, numbers, packed};
+use super::pack::{Pack, numbers, packed, runs};
 use super::plan::Plan;
 use super::tx::Tx;
 use crate::{Lease, Want, hex};
@@ -359,15 +359,23 @@ impl Tx<'_> {
     ) -> Result<()> {
         const TAKE: &str = "
             update omniq_task set state = 3, fence = fence + 1, attempt = min(attempt + 1, 4294967295),
+                   nonce = ?3, session = ?4, started = ?5
+             where seq between ?1 and ?2";
+        const TAKE_EACH: &str = "
+            update omniq_task set state = 3, fence = fence + 1, attempt = min(attempt + 1, 4294967295),
                    nonce = ?2, session = ?3, started = ?4
              where seq in (select value from json_each(?1))";
-        sqlx::query(TAKE)
-            .bind(numbers(rows.iter().map(|row| row.0)))
-            .bind(nonce)
-            .bind(session)
-            .bind(self.now.as_millis())
-            .execute(&mut *self.conn)
-            .await?;
+        let (seqs, now) = (rows.iter().map(|row| row.0), self.now.as_millis());
+        // Tasks that came one after the other mostly are claimed so: a run of them costs half of as many single ones.
+        if let Some(runs) = runs(seqs.clone()) {
+            for (first, last) in runs {
+                let take = sqlx::query(TAKE).bind(first).bind(last);
+                take.bind(nonce).bind(session).bind(now).execute(&mut *self.conn).await?;
+            }
+            return Ok(());
+        }
+        let take = sqlx::query(TAKE_EACH).bind(numbers(seqs));
+        take.bind(nonce).bind(session).bind(now).execute(&mut *self.conn).await?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use omniq_model::{State, TaskId, Token};
 use super::fault::Result;
 use super::finish::RawEnd;
 use super::live::nonce;
-use super::pack::{Cell, Pack, numbers, packed};
+use super::pack::{Cell, Pack, numbers, packed, runs};
 use super::tx::Tx;
 use crate::How;
 
@@ -127,21 +127,32 @@ impl Tx<'_> {
                 untouched!()
             )
         );
-        const LEAVE: &str = "delete from omniq_task where seq in (select value from json_each(?1))";
         let now = self.now.as_millis();
         let kept = pack.query(&KEEP).bind(now).execute(&mut *self.conn).await?.rows_affected();
         if kept < part.len() as u64 {
             let untouched = self.untouched(&part).await?;
             part.retain(|leaving| untouched.contains(&leaving.leased.seq));
         }
-        if !part.is_empty() {
-            let seqs = numbers(part.iter().map(|leaving| leaving.leased.seq));
-            sqlx::query(LEAVE).bind(seqs).execute(&mut *self.conn).await?;
-        }
+        self.delete_tasks(part.iter().map(|leaving| leaving.leased.seq)).await?;
         for leaving in &part {
             self.moves(leaving.leased.lane, State::Running, leaving.to);
         }
         Ok(part)
+    }
+
+    async fn delete_tasks(&mut self, seqs: impl Iterator<Item = i64> + Clone) -> Result<()> {
+        const DELETE: &str = "delete from omniq_task where seq between ?1 and ?2";
+        const DELETE_EACH: &str =
+            "delete from omniq_task where seq in (select value from json_each(?1))";
+        if let Some(runs) = runs(seqs.clone()) {
+            for (first, last) in runs {
+                let delete = sqlx::query(DELETE).bind(first).bind(last);
+                delete.execute(&mut *self.conn).await?;
+            }
+            return Ok(());
+        }
+        sqlx::query(DELETE_EACH).bind(numbers(seqs)).execute(&mut *self.conn).await?;
+        Ok(())
     }
 
     async fn untouched(&mut self, part: &[Leaving<'_>]) -> Result<HashSet<i64>> {

@@ -168,6 +168,25 @@ pub(super) fn numbers(values: impl IntoIterator<Item = i64>) -> String {
     json
 }
 
+/// Runs of numbers without a gap, first and last of each; `None` where there are more than a few, for which a statement each
+/// would cost more than [`numbers`] for all. No number may come twice.
+pub(super) fn runs(values: impl IntoIterator<Item = i64>) -> Option<Vec<(i64, i64)>> {
+    const FEW: usize = 3;
+    let mut values: Vec<i64> = values.into_iter().collect();
+    values.sort_unstable();
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for value in values {
+        match runs.last_mut() {
+            Some((_, last)) if value.checked_sub(1) == Some(*last) => *last = value,
+            _ => runs.push((value, value)),
+        }
+        if runs.len() > FEW {
+            return None;
+        }
+    }
+    Some(runs)
+}
+
 /// Ids as a JSON array of hexadecimal strings, since JSON has no bytes.
 pub(super) fn ids<'a>(ids: impl IntoIterator<Item = &'a omniq_model::TaskId>) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
