@@ -3,6 +3,7 @@
 //! A limit that is configured but not enforced is worse than none, so each field of [`Limits`] has a test of the same
 //! name that hits it. A limit ends the call with its own [`Kind`]; nothing is ever cut short in silence.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -335,15 +336,73 @@ impl Meter {
     }
 }
 
+/// A thread's processor time as it was asked for last.
+#[derive(Clone, Copy)]
+struct Reading {
+    at: Instant,
+    nanos: u64,
+    /// When the kernel told it.
+    told: Instant,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+}
+
 /// The processor time of the current thread, in nanoseconds.
+///
+/// The kernel takes longer to tell than a small guest to run. So of two questions that follow closely the second is answered
+/// by the clock on the wall, which runs as fast while a thread does; where the thread has to wait in between, that is off by
+/// the wait, and never by more than [`FRESH`] until the kernel is asked again.
 fn thread_cpu_nanos() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+    /// So closely.
+    const SOON: Duration = Duration::from_micros(50);
+    /// How long the kernel's answer is built on.
+    const FRESH: Duration = Duration::from_millis(1);
+    let at = Instant::now();
+    let close = LAST.get().filter(|last| at - last.at < SOON && at - last.told < FRESH);
+    let reading = match close {
+        Some(Reading { at: before, nanos, told }) => {
+            let since = u64::try_from((at - before).as_nanos()).unwrap_or(u64::MAX);
+            Reading { at, nanos: nanos.saturating_add(since), told }
+        }
+        None => {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            let seconds = (time.tv_sec as u64).saturating_mul(1_000_000_000);
+            Reading { at, nanos: seconds.saturating_add(time.tv_nsec as u64), told: at }
+        }
+    };
+    LAST.set(Some(reading));
+    reading.nanos
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_is_what_the_kernel_tells_within_a_millisecond() {
+        let kernel = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+        };
+        let fresh = Duration::from_millis(1).as_nanos() as u64;
+        for pause in [0, 1, 10, 100, 1000].map(Duration::from_micros) {
+            for _ in 0..200 {
+                let (before, asked, after) = (kernel(), thread_cpu_nanos(), kernel());
+                assert!(
+                    before <= asked + fresh && asked <= after + fresh,
+                    "{before} {asked} {after}"
+                );
+                // Work, and waits in between, which take none.
+                let until = Instant::now() + pause;
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                std::thread::sleep(pause);
+            }
+        }
+    }
 
     #[test]
     fn memory_is_counted_over_all_memories() {
