@@ -67,6 +67,9 @@ async fn what_cannot_be_opened_says_why_and_what_to_do() {
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("text"), "this is no database, but a file of some length").unwrap();
     std::fs::write(at("short"), "x").unwrap();
+    for (name, size) in [("page", 512), ("long", 4096), ("longer", 70_000)] {
+        std::fs::write(at(name), "no database ".repeat(size).split_at(size).0).unwrap();
+    }
     std::fs::create_dir(at("folder")).unwrap();
     open(&at("newer")).await.close().await.unwrap();
     run(&at("newer"), "update omniq_meta set value = 99 where key in ('schema', 'min_writer')")
@@ -75,6 +78,9 @@ async fn what_cannot_be_opened_says_why_and_what_to_do() {
     for (path, kind, part) in [
         (at("text"), ErrorKind::Corrupt, "does not begin as a SQLite database"),
         (at("short"), ErrorKind::Corrupt, "does not begin as a SQLite database"),
+        (at("page"), ErrorKind::Corrupt, "not a database"),
+        (at("long"), ErrorKind::Corrupt, "not a database"),
+        (at("longer"), ErrorKind::Corrupt, "not a database"),
         (at("folder"), ErrorKind::Config, "is a folder"),
         (at("text/below"), ErrorKind::Config, "could not be made"),
         (Path::new("/proc/omniq/file").to_owned(), ErrorKind::Config, "could not be made"),
@@ -92,6 +98,12 @@ async fn what_cannot_be_opened_says_why_and_what_to_do() {
         assert!(message.contains(&path.display().to_string()), "{message}");
     }
     assert_eq!(std::fs::read(at("text")).unwrap()[..4], *b"this", "nothing was written over it");
+    for (name, size) in [("page", 512), ("long", 4096), ("longer", 70_000)] {
+        assert_eq!(
+            std::fs::read(at(name)).unwrap(),
+            "no database ".repeat(size).as_bytes()[..size]
+        );
+    }
 }
 
 #[tokio::test]

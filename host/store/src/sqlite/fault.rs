@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Access(String),
     /// What became of the file while it was open.
     Moved(&'static str),
+    /// Which file of its log is not what it was, and what became of that.
+    Deprived(String, &'static str),
     /// The connection is gone.
     Closed,
     /// Anything else.
@@ -53,6 +55,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Busy => f.write_str("another process keeps writing to it"),
             Self::Moved(how) => write!(f, "it was {how} while it was open"),
+            Self::Deprived(log, how) => write!(f, "its log `{log}` was {how} while it was open"),
             Self::Closed => f.write_str("it has been closed"),
             Self::Full(reason)
             | Self::Corrupt(reason)
@@ -76,6 +79,10 @@ impl Fault {
             )),
             Self::Moved(how) => Error::Config(format!(
                 "`{place}` was {how} while it was open; put it back, or start this program again"
+            )),
+            Self::Deprived(log, how) => Error::Config(format!(
+                "`{log}` was {how} while `{place}` was open, whose log it is; start this program again, and leave that file \
+                 alone while one runs"
             )),
             Self::Closed => Error::Closed("sqlite"),
             Self::Busy => Error::unavailable(

@@ -184,7 +184,10 @@ impl Writer {
             }
             Err(fault)
                 if asks.len() == 1
-                    || matches!(fault, Fault::Busy | Fault::Closed | Fault::Moved(_)) =>
+                    || matches!(
+                        fault,
+                        Fault::Busy | Fault::Closed | Fault::Moved(_) | Fault::Deprived(..)
+                    ) =>
             {
                 for ask in asks {
                     let _ = ask.reply.send(Err(fault.clone()));
@@ -246,11 +249,21 @@ impl Writer {
         answers
     }
 
+    /// Checks that what is open is what others find there. A log that is gone is worked into the database, as long as
+    /// nobody has come who knows nothing of it: what is in it was accepted.
+    async fn check_identity(&mut self) -> Result<()> {
+        let Some(identity) = &self.identity else { return Ok(()) };
+        let checked = identity.check();
+        if checked.is_err() && identity.has_no_log() {
+            // Where it fails the next call tries again.
+            let _ = sqlx::raw_sql("pragma wal_checkpoint(full)").execute(&mut self.conn).await;
+        }
+        checked
+    }
+
     /// Begins to write; waits for other processes that do.
     async fn begin(&mut self) -> Result<()> {
-        if let Some(identity) = &self.identity {
-            identity.check()?;
-        }
+        self.check_identity().await?;
         let deadline = Instant::now() + self.config.patience;
         let mut wait = Backoff::default();
         loop {
@@ -312,6 +325,11 @@ impl Writer {
 
     /// Moves the log into the file, so that the next start is quick.
     async fn close(mut self) {
+        if let Err(Fault::Deprived(..)) = self.check_identity().await {
+            // SQLite would take what it has for the log, and remove that of those who came after.
+            std::mem::forget(self.conn);
+            return;
+        }
         // A reader of another process may hold it up; SQLite does it at the next start then.
         let _ = sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&mut self.conn).await;
         let _ = self.conn.close().await;
