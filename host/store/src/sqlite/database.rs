@@ -33,7 +33,7 @@ type Open = Mutex<HashMap<(PathBuf, &'static str), Weak<Database>>>;
 
 impl Handle {
     pub(super) async fn open(config: Config, layout: Layout) -> Result<Self> {
-        Ok(Self::on(&Database::open(config, layout).await?))
+        Ok(Self::first(Database::open(config, layout).await?))
     }
 
     /// The file as it is open in this process, so that it has one writer here; opened if it is not.
@@ -46,24 +46,33 @@ impl Handle {
             && db.is_usable()
         {
             db.check_durability(config.durability)?;
-            return Ok(Self::on(&db));
+            if let Some(handle) = Self::on(&db) {
+                return Ok(handle);
+            }
         }
         open.retain(|_, db| db.strong_count() > 0);
         let db = Database::open(config, layout).await?;
         // It exists by now, so that links to it lead to the same name.
         let key = (key.0.canonicalize().unwrap_or(key.0), layout.kind);
         open.insert(key, Arc::downgrade(&db));
-        Ok(Self::on(&db))
+        Ok(Self::first(db))
     }
 
-    /// Another store's hold on the same file.
+    /// Another store's hold on the same file; of one that is closed it is closed as well.
     pub(super) fn beside(&self) -> Self {
-        Self::on(&self.0.db)
+        Self::on(&self.0.db).unwrap_or_else(|| self.clone())
     }
 
-    fn on(db: &Arc<Database>) -> Self {
-        db.holds.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::new(Hold { db: Arc::clone(db), released: AtomicBool::new(false) }))
+    /// The hold that an open file begins with.
+    fn first(db: Arc<Database>) -> Self {
+        Self(Arc::new(Hold { db, released: AtomicBool::new(false) }))
+    }
+
+    /// One more hold; `None` once the last one was let go of: then the file is being closed, however long that takes.
+    fn on(db: &Arc<Database>) -> Option<Self> {
+        let more = |holds| if holds == 0 { None } else { Some(holds + 1) };
+        db.holds.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Self::first(Arc::clone(db)))
     }
 
     /// Lets go. The file is closed if nobody else holds it.
@@ -153,7 +162,7 @@ impl Database {
             closed: Mutex::new(Some(closed)),
             readers: [Mutex::new(None), Mutex::new(None)],
             turn: AtomicUsize::new(0),
-            holds: AtomicUsize::new(0),
+            holds: AtomicUsize::new(1),
         }))
     }
 
@@ -248,5 +257,37 @@ pub(super) struct Reader<'a>(MutexGuard<'a, Option<SqliteConnection>>);
 impl Reader<'_> {
     pub(super) fn conn(&mut self) -> &mut SqliteConnection {
         self.0.as_mut().expect("a reader is handed out with a connection in it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::task::Poll;
+
+    use super::super::migrate::TASKS;
+    use super::*;
+
+    #[tokio::test]
+    async fn who_opens_a_file_while_it_is_being_closed_has_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path().join("omniq.db"));
+        let first = Handle::shared(config.clone(), TASKS).await.unwrap();
+        let reader = first.reader().await.unwrap();
+        let mut closing = std::pin::pin!(first.close());
+        // It waits for the reader.
+        assert!(
+            std::future::poll_fn(|context| Poll::Ready(
+                closing.as_mut().poll(context).is_pending()
+            ))
+            .await
+        );
+        let second = Handle::shared(config, TASKS).await.unwrap();
+        drop(reader);
+        closing.await.unwrap();
+        second.reader().await.map(drop).unwrap();
+        second.ask::<usize>(Command::Purge(1), "forget").await.unwrap();
+        assert!(first.reader().await.is_err());
+        assert!(first.beside().reader().await.is_err());
     }
 }
