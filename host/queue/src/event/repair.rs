@@ -6,7 +6,7 @@ use std::time::Duration;
 use omniq_model::{EventKind, TaskEvent, TaskId};
 use omniq_store::{EventStore, Info, Result, TaskStore};
 
-use super::sink::event;
+use super::sink::{brief, event};
 
 /// Tasks that are looked at by one call.
 const BATCH: usize = 1000;
@@ -63,7 +63,7 @@ pub(crate) fn of_end(info: &Info) -> Option<TaskEvent> {
     Some(TaskEvent {
         lane: info.lane.clone(),
         attempt: info.head.attempt,
-        error: result.and_then(|result| result.error.clone()),
+        error: result.and_then(|result| result.error.as_ref()).map(brief),
         micros: result.map_or(0, |result| result.usage.wall_micros),
         what: info.task.as_ref().map(|task| what(task)).unwrap_or_default(),
         ..event(info.id, info.head.fence, kind, at)

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
+use omniq_model::{EventKind, TaskError, TaskEvent, TaskId, Timestamp};
 use omniq_store::{Clock, EventStore, SystemClock, chain};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -230,6 +230,23 @@ async fn append(shared: &Shared, batch: Vec<TaskEvent>) -> bool {
                 pause = (pause * 2).min(BACKOFF.1);
             }
         }
+    }
+}
+
+/// What the log says of an error. The rest stands in the task's record: what a guest gives back may be large, and
+/// thousands of events wait in memory.
+pub(crate) fn brief(error: &TaskError) -> TaskError {
+    const LONGEST: usize = 1000;
+    let end = error.message.floor_char_boundary(LONGEST);
+    let cut = if end < error.message.len() { "…" } else { "" };
+    TaskError {
+        kind: error.kind.clone(),
+        message: format!("{}{cut}", &error.message[..end]),
+        value: None,
+        backtrace: Vec::new(),
+        hint: error.hint.clone(),
+        denials: error.denials.first().cloned().into_iter().collect(),
+        unknown: Default::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use omniq_store::{End, Finished, How, ResultKey, StagedResult, chain, failpoint}
 use super::claim::BACKOFF;
 use super::outcome::Done;
 use super::shared::Shared;
+use crate::event::brief;
 
 /// Ends that are committed at once.
 const BATCH: usize = 1024;
@@ -183,12 +184,13 @@ fn kind_of(how: &How, finished: Finished) -> EventKind {
 }
 
 fn error_of(how: &How) -> Option<omniq_model::TaskError> {
-    match how {
+    let error = match how {
         How::Succeeded(_) => None,
-        How::Failed(result) | How::Cancelled(result) => result.error.clone(),
-        How::Retry { error, .. } => Some(error.clone()),
-        How::Release { error, .. } => error.clone(),
-    }
+        How::Failed(result) | How::Cancelled(result) => result.error.as_ref(),
+        How::Retry { error, .. } => Some(error),
+        How::Release { error, .. } => error.as_ref(),
+    };
+    error.map(brief)
 }
 
 fn count(shared: &Shared, ends: &[End], finished: &[Finished]) {

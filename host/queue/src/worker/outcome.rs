@@ -37,15 +37,24 @@ pub(super) struct Rules {
 }
 
 impl Done {
-    /// Bytes of its value.
+    /// Bytes that the guest gave back: its value, or its error.
     pub fn size(&self) -> usize {
-        let inline = match &self.how {
-            How::Succeeded(TaskResult { value: Some(Value::Inline(payload)), .. }) => {
-                payload.bytes.len()
+        let (value, error) = match &self.how {
+            How::Succeeded(result) | How::Failed(result) | How::Cancelled(result) => {
+                (result.value.as_ref(), result.error.as_ref())
             }
+            How::Retry { error, .. } => (None, Some(error)),
+            How::Release { error, .. } => (None, error.as_ref()),
+        };
+        let inline = match value {
+            Some(Value::Inline(payload)) => payload.bytes.len(),
             _ => 0,
         };
-        inline + self.staged.as_ref().map_or(0, |payload| payload.bytes.len())
+        let of_error = |error: &TaskError| {
+            error.message.len() + error.value.as_ref().map_or(0, |payload| payload.bytes.len())
+        };
+        let staged = self.staged.as_ref().map_or(0, |payload| payload.bytes.len());
+        inline + error.map_or(0, of_error) + staged
     }
 
     /// The end of an attempt that never ran.

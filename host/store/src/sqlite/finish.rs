@@ -32,7 +32,13 @@ impl RawEnd {
 
     /// So many bytes go into the store.
     pub(super) fn size(&self) -> usize {
-        self.result.len()
+        let error = match &self.end.how {
+            How::Retry { error, .. } => Some(error),
+            How::Release { error, .. } => error.as_ref(),
+            How::Succeeded(_) | How::Failed(_) | How::Cancelled(_) => None,
+        };
+        let value = error.and_then(|error| error.value.as_ref());
+        self.result.len() + value.map_or(0, |value| value.bytes.len())
     }
 }
 

@@ -164,11 +164,11 @@ async fn write_errors(tx: &mut Tx<'_>, errors: &[(i64, Vec<u8>)]) -> Result<()> 
           where omniq_task.seq = v.seq"
     );
     let mut pack = Pack::default();
-    for (seq, error) in errors {
+    for (index, (seq, error)) in errors.iter().enumerate() {
         pack.row(&[(*seq).into(), Cell::Bytes(error)]);
-    }
-    if !pack.is_empty() {
-        pack.query(&ERRORS).execute(&mut *tx.conn).await?;
+        if pack.is_full() || index + 1 == errors.len() {
+            pack.query(&ERRORS).execute(&mut *tx.conn).await?;
+        }
     }
     Ok(())
 }

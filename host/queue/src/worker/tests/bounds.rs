@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use omniq_model::{Digest, Module, Name, Payload, Pool, State, TaskId};
 use omniq_store::memory::{MemoryModules, MemoryResults};
 use omniq_store::{
-    Error, ModuleStore, Pushed, ResultKey, ResultStore, StagedResult, SystemClock, TaskStore,
+    Error, EventFilter, EventStore, ModuleStore, Pushed, ResultKey, ResultStore, StagedResult,
+    SystemClock, TaskStore,
 };
 use tokio::sync::Semaphore;
 
@@ -134,6 +135,46 @@ async fn a_result_store_that_takes_nothing_does_not_fill_the_memory() {
         assert_eq!(kit.end(id).await.state, State::Succeeded);
     }
     worker.stop(Duration::ZERO).await;
+}
+
+/// Gives 8 MiB as its error.
+const LARGE_ERROR: &str = "(func (export \"run\") (result i32) (drop (memory.grow (i32.const 256)))
+    (i32.store8 (i32.const 0) (i32.const 1)) (i32.store (i32.const 4) (i32.const 16))
+    (i32.store (i32.const 8) (i32.const 8388608)) (i32.const 0))";
+
+#[tokio::test]
+async fn errors_that_cannot_be_committed_do_not_fill_the_memory() {
+    const MEBIBYTE: usize = 1 << 20;
+    let mut kit = Kit::new();
+    let events = kit.with_events();
+    let failing = kit.push(component(LARGE_ERROR, "(result (result (error (list u8))))")).await;
+    let mut ids = Vec::new();
+    for number in 0..60 {
+        let mut task = kit.task(&failing, &[0x80]);
+        task.retry.attempts = 1 + number % 2;
+        task.retry.backoff.max = Default::default();
+        ids.push(kit.enqueue(task).await);
+    }
+    kit.tasks.refused_finishes.store(u32::MAX, Ordering::Release);
+    let worker = kit.start(WorkerOptions { slots: 2, batch: 1, ..thread() }).await;
+    let at_rest = tokio::time::timeout(Duration::from_secs(60), held_at_rest(&worker));
+    let held = at_rest.await.unwrap() as usize;
+    // What waits, what is being committed, each passed by the last that came in, and what ran by then.
+    assert!(
+        held * 8 * MEBIBYTE <= 80 * MEBIBYTE + 24 * MEBIBYTE + 4 * 8 * MEBIBYTE,
+        "{held} tasks"
+    );
+    kit.tasks.refused_finishes.store(0, Ordering::Release);
+    for id in ids {
+        let error = kit.result(id).await.error.unwrap();
+        assert!(error.value.unwrap().bytes.len() > 8 * MEBIBYTE, "the record has it all");
+    }
+    worker.stop(Duration::ZERO).await;
+    kit.sink.close().await;
+    let logged = events.query(&EventFilter::default(), None, 1000).await.unwrap();
+    let errors: Vec<_> = logged.iter().filter_map(|(_, event)| event.error.as_ref()).collect();
+    assert_eq!(errors.len(), 60 + 30);
+    assert!(errors.iter().all(|error| error.kind == "err-result" && error.value.is_none()));
 }
 
 #[tokio::test]
