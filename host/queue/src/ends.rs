@@ -113,12 +113,13 @@ impl Ends {
         let mut seen = tasks.changes(Interest::Ends);
         let mut pace = PACE.0;
         let mut rested = Instant::now();
+        let mut looked = Instant::now();
         loop {
             let now = tasks.changes(Interest::Ends);
             let asked = Instant::now();
-            let is_for_all = now != seen && asked >= rested;
+            let is_for_all = asked >= rested && (now != seen || looked.elapsed() >= PATIENCE);
             let found = if is_for_all {
-                seen = now;
+                (seen, looked) = (now, asked);
                 self.look(&tasks, &self.all()).await
             } else {
                 self.look(&tasks, &self.fresh()).await

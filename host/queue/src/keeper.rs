@@ -55,15 +55,17 @@ impl Outage {
         Self { lease, since: None, mercy: None }
     }
 
-    /// The store did not answer.
-    fn began(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
+    /// The store did not answer what it was asked then.
+    fn began(&mut self, asked: Instant) {
+        self.since.get_or_insert(asked);
     }
 
-    /// The store answered.
-    fn ended(&mut self, now: Instant) {
+    /// The store answered what it was asked then. An answer that took as long as nearly a lease is an outage too: whoever
+    /// keeps all others from writing to a file for so long lets nobody report either.
+    fn ended(&mut self, asked: Instant, now: Instant) {
         // A worker reports three times in a lease, so that a shorter one lets nobody die.
-        if self.since.take().is_some_and(|since| now - since >= self.lease / 2) {
+        let was_away = self.since.take().is_some_and(|since| now - since >= self.lease / 2);
+        if was_away || now - asked >= self.lease * 2 / 3 {
             self.mercy = Some(now + self.lease.max(Self::MERCY));
             tracing::info!(
                 "the store answers again; no worker is taken for dead before all could report"
@@ -113,15 +115,19 @@ impl Keeper {
     async fn sweep(&self) {
         let mut outage = Outage::new(self.lease);
         loop {
-            let next = Instant::now() + SWEEP;
-            match self.sweep_once(outage.is_over(Instant::now())).await {
-                Ok(()) => outage.ended(Instant::now()),
-                Err(error) => {
-                    outage.began(Instant::now());
-                    tracing::warn!(error = %chain(&error), "could not look after tasks whose time is over");
+            let asked = Instant::now();
+            let swept = match self.expire().await {
+                Ok(()) => {
+                    outage.ended(asked, Instant::now());
+                    self.sweep_once(outage.is_over(Instant::now())).await
                 }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = swept {
+                outage.began(asked);
+                tracing::warn!(error = %chain(&error), "could not look after tasks whose time is over");
             }
-            sleep_until(next).await;
+            sleep_until(asked + SWEEP).await;
         }
     }
 
@@ -136,19 +142,22 @@ impl Keeper {
         }
     }
 
+    async fn expire(&self) -> Result<()> {
+        loop {
+            let moved = self.stores.tasks.expire(BATCH).await?;
+            let message = "it did not start within its time to live";
+            self.tell(&moved, EventKind::Expired, Kind::Expired, message);
+            if moved.len() < BATCH {
+                return Ok(());
+            }
+            yield_now().await;
+        }
+    }
+
     async fn sweep_once(&self, reclaims: bool) -> Result<()> {
         let tasks = &self.stores.tasks;
         if reclaims {
             self.reclaim().await?;
-        }
-        loop {
-            let moved = tasks.expire(BATCH).await?;
-            let message = "it did not start within its time to live";
-            self.tell(&moved, EventKind::Expired, Kind::Expired, message);
-            if moved.len() < BATCH {
-                break;
-            }
-            yield_now().await;
         }
         for _ in 0..PURGES {
             if tasks.purge(PURGE).await? == 0 {
@@ -230,11 +239,25 @@ mod tests {
         outage.began(start);
         outage.began(start + 5 * second);
         assert!(!outage.is_over(start + 5 * second));
-        outage.ended(start + 6 * second);
+        outage.ended(start + 6 * second, start + 6 * second);
         assert!(outage.is_over(start + 6 * second), "too short for anybody to die");
         outage.began(start);
-        outage.ended(start + 20 * second);
+        outage.ended(start + 20 * second, start + 20 * second);
         assert!(!outage.is_over(start + 34 * second));
         assert!(outage.is_over(start + 35 * second));
+    }
+
+    #[test]
+    fn an_answer_that_took_as_long_as_a_lease_was_an_outage_as_well() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut outage = Outage::new(15 * second);
+        outage.ended(start, start + 9 * second);
+        assert!(
+            outage.is_over(start + 9 * second),
+            "a worker reported in the meantime, or can now"
+        );
+        outage.ended(start, start + 10 * second);
+        assert!(!outage.is_over(start + 24 * second));
+        assert!(outage.is_over(start + 25 * second));
     }
 }

@@ -44,6 +44,8 @@ async fn until_idle(shared: &Shared, has_deadline: bool) {
     while shared.count() > 0 {
         let deadline = match *phase.borrow_and_update() {
             Phase::Stopping(deadline) if has_deadline => deadline,
+            // Another part of the worker has failed: what the pools had was dropped, and never comes back.
+            Phase::Ended => return,
             _ => None,
         };
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {

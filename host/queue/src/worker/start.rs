@@ -10,6 +10,7 @@ use omniq_model::{Pool, SessionId};
 use omniq_sandbox::Sandbox;
 use omniq_store::{Session, TaskStore, WorkerInfo};
 use tokio::runtime::Builder;
+use tokio::task::JoinSet;
 
 use super::handle::WorkerHandle;
 use super::options::WorkerOptions;
@@ -123,23 +124,26 @@ fn thread(
 async fn work(shared: Arc<Shared>, sandbox: Sandbox) -> Result<(), String> {
     let failed = |error: tokio::task::JoinError| error.to_string();
     let mut finisher = tokio::spawn(finish::run(Arc::clone(&shared)));
-    let canceller = tokio::spawn(cancel::run(Arc::clone(&shared)));
-    let impatience = tokio::spawn(impatience::run(Arc::clone(&shared)));
-    let keeper = shared.options.keeper.then(|| tokio::spawn(keeper::run(keeper_of(&shared))));
     let mut claimer = tokio::spawn(claim::run(Arc::clone(&shared), sandbox));
+    // These end by a mistake only, and when they are dropped.
+    let (mut aides, mut keeper) = (JoinSet::new(), JoinSet::new());
+    aides.spawn(cancel::run(Arc::clone(&shared)));
+    aides.spawn(impatience::run(Arc::clone(&shared)));
+    if shared.options.keeper {
+        keeper.spawn(keeper::run(keeper_of(&shared)));
+    }
     tokio::select! {
         ended = &mut claimer => ended.map_err(failed)?,
         ended = &mut finisher => return ended.map_err(failed),
+        Some(ended) = aides.join_next() => return ended.map_err(failed),
+        Some(ended) = keeper.join_next() => return ended.map_err(failed),
     }
-    if let Some(keeper) = keeper {
-        keeper.abort();
-    }
+    drop(keeper);
     tokio::select! {
         () = shutdown::run(&shared) => {}
         ended = &mut finisher => return ended.map_err(failed),
+        Some(ended) = aides.join_next() => return ended.map_err(failed),
     }
-    canceller.abort();
-    impatience.abort();
     finisher.abort();
     Ok(())
 }

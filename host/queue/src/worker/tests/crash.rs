@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use omniq_model::{Lane, SessionId, State};
+use omniq_model::{Lane, Pool, SessionId, State};
 use omniq_store::{End, Finished, How, TaskStore, Want, WorkerInfo};
 
 use super::kit::*;
@@ -138,4 +138,25 @@ async fn a_task_that_cannot_be_read_fails_at_once_and_nothing_waits_behind_it() 
     let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
     assert_eq!(inline(&kit.result(id).await), [15]);
     worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_a_part_of_itself_ends() {
+    for broken in ["claim", "finish", "heartbeat", "promote", "reclaim", "cancels"] {
+        let kit = Kit::new();
+        let (spin, add) = (
+            kit.push(component(SPIN, NUMBER_TYPE)).await,
+            kit.push(component(ADD, ADD_TYPE)).await,
+        );
+        kit.enqueue(kit.task(&spin, &[0x80])).await;
+        let options = options(if broken == "heartbeat" { Pool::Async } else { Pool::Thread });
+        let worker = kit.start(WorkerOptions { lease: Duration::from_secs(1), ..options }).await;
+        kit.until_running(&worker, 1).await;
+        *kit.tasks.broken.lock().unwrap() = broken;
+        kit.enqueue(kit.task(&add, &[0x82, 1, 2])).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), worker.wait()).await;
+        ended.unwrap_or_else(|_| panic!("it goes on without `{broken}`"));
+        let failure = worker.failure().unwrap_or_default();
+        assert!(failure.contains(broken), "{broken}: {failure}");
+    }
 }

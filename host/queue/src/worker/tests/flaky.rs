@@ -1,6 +1,7 @@
 //! A store that loses answers, refuses calls and garbles tasks when it is told to.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,11 +24,16 @@ pub struct Flaky {
     /// No call gets through: each fails, or none ever ends.
     pub is_down: AtomicBool,
     pub is_hung: AtomicBool,
+    /// Ends are told to nobody.
+    pub is_mute: AtomicBool,
+    /// The call that panics.
+    pub broken: Mutex<&'static str>,
     /// Calls for lanes that hang.
     hung: AtomicU32,
-    /// Claims that were asked for so far, and pages of lanes.
+    /// Claims that were asked for so far, pages of lanes, and calls of get.
     pub claims: AtomicU32,
     pub looks: AtomicU32,
+    pub gets: AtomicU32,
 }
 
 impl Flaky {
@@ -41,9 +47,12 @@ impl Flaky {
             is_garbled: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
             is_hung: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
+            broken: Mutex::new(""),
             hung: AtomicU32::new(0),
             claims: AtomicU32::new(0),
             looks: AtomicU32::new(0),
+            gets: AtomicU32::new(0),
         }
     }
 
@@ -55,7 +64,9 @@ impl Flaky {
     }
 
     /// Where every call goes through.
-    async fn gate(&self) -> Result<()> {
+    async fn gate(&self, call: &str) -> Result<()> {
+        let broken = *self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(call != broken, "a mistake in `{call}`");
         if self.is_hung.load(Ordering::Acquire) {
             std::future::pending::<()>().await;
         }
@@ -77,19 +88,26 @@ macro_rules! pass {
         #[async_trait]
         impl TaskStore for Flaky {
             $(async fn $name(&self, $($arg: $ty),*) -> Result<$out> {
-                self.gate().await?;
+                self.gate(stringify!($name)).await?;
                 self.inner.$name($($arg),*).await
             })+
 
             async fn ready_lanes(&self, after: Option<&Lane>, max: usize) -> Result<Vec<Lane>> {
                 self.hung.fetch_add(u32::from(self.is_hung.load(Ordering::Acquire)), Ordering::AcqRel);
-                self.gate().await?;
+                self.gate("ready_lanes").await?;
                 self.looks.fetch_add(1, Ordering::AcqRel);
                 self.inner.ready_lanes(after, max).await
             }
 
+            async fn get(&self, ids: &[TaskId]) -> Result<Vec<Option<Info>>> {
+                self.gate("get").await?;
+                let infos = self.inner.get(ids).await;
+                self.gets.fetch_add(1, Ordering::AcqRel);
+                infos
+            }
+
             async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
-                self.gate().await?;
+                self.gate("claim").await?;
                 self.claims.fetch_add(1, Ordering::AcqRel);
                 let mut leases = self.inner.claim(session, wants).await?;
                 if !leases.is_empty() && is_due(&self.lost_claims) {
@@ -104,7 +122,7 @@ macro_rules! pass {
             }
 
             async fn finish(&self, session: &Session, ends: Vec<End>) -> Result<Vec<Finished>> {
-                self.gate().await?;
+                self.gate("finish").await?;
                 if is_due(&self.refused_finishes) {
                     return Err(cut("finish tasks"));
                 }
@@ -113,7 +131,7 @@ macro_rules! pass {
             }
 
             async fn heartbeat(&self, session: &Session, held: Held) -> Result<Beat> {
-                self.gate().await?;
+                self.gate("heartbeat").await?;
                 if self.is_deaf.load(Ordering::Acquire) {
                     return Err(cut("keep the session alive"));
                 }
@@ -125,10 +143,17 @@ macro_rules! pass {
             }
 
             fn changes(&self, interest: Interest) -> Changes {
+                if interest == Interest::Ends && self.is_mute.load(Ordering::Acquire) {
+                    return Changes(0);
+                }
                 self.inner.changes(interest)
             }
 
             async fn changed(&self, interest: Interest, seen: Changes, timeout: Duration) -> Changes {
+                if interest == Interest::Ends && self.is_mute.load(Ordering::Acquire) {
+                    tokio::time::sleep(timeout).await;
+                    return seen;
+                }
                 self.inner.changed(interest, seen, timeout).await
             }
         }
@@ -155,7 +180,6 @@ pass! {
     fn schedules(tenant: Option<&Name>) -> Vec<Schedule>;
     fn due_schedules(max: usize) -> Vec<Schedule>;
     fn fire(fires: Vec<Fire>) -> Vec<Fired>;
-    fn get(ids: &[TaskId]) -> Vec<Option<Info>>;
     fn list(filter: &Filter, before: Option<u64>, max: usize) -> Page;
     fn count(filter: &Filter) -> Counts;
     fn ended(after: (Timestamp, TaskId), max: usize) -> Vec<Info>;

@@ -179,3 +179,19 @@ async fn an_idle_worker_starts_a_task_at_once() {
     assert!(times[25] < Duration::from_millis(20), "{:?}", times[25]);
     worker.stop(Duration::ZERO).await;
 }
+
+#[tokio::test]
+async fn who_waits_hears_of_an_end_that_the_store_did_not_tell_of() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    kit.tasks.is_mute.store(true, Ordering::Release);
+    let id = kit.enqueue(kit.task(&add, &[0x82, 1, 2])).await;
+    let wait = kit.ends.wait(id);
+    // The one who waits is looked up at once: only after that is there an end to be missed.
+    while kit.tasks.gets.load(Ordering::Acquire) == 0 {
+        tokio::task::yield_now().await;
+    }
+    kit.cancel(id).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    assert_eq!(ended.unwrap().unwrap().state, State::Cancelled);
+}
