@@ -333,6 +333,30 @@ async fn stores_of_one_url_share_a_file_until_the_last_is_closed() {
 }
 
 #[tokio::test]
+async fn a_claim_that_was_given_up_while_somebody_else_wrote_leases_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("omniq.db");
+    let store = open(&path).await;
+    store.enqueue((0..3).map(task).collect()).await.unwrap();
+    let lease = Duration::from_secs(3600);
+    let session =
+        store.open_session(SessionId::new(1), &WorkerInfo::default(), lease).await.unwrap();
+    let mut other = connect(&path).await;
+    sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
+    // The first waits for the other, the second for the first.
+    for nonce in [7, 8] {
+        let wants = [Want::new(Lane::default(), 1, nonce)];
+        let claimed =
+            tokio::time::timeout(Duration::from_millis(50), store.claim(&session, &wants));
+        claimed.await.unwrap_err();
+    }
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    store.purge(1).await.unwrap();
+    let counts = store.count(&Filter::default()).await.unwrap();
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(State::Ready, 3)]);
+}
+
+#[tokio::test]
 async fn one_file_is_not_opened_with_two_durabilities_in_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("omniq.db").display());

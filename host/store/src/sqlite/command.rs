@@ -21,6 +21,8 @@ use crate::{
 /// What is to be written.
 #[derive(Debug)]
 pub(super) enum Command {
+    /// Nothing any more.
+    Nothing,
     Enqueue(Vec<New>),
     OpenSession(SessionId, String, Duration),
     CloseSession(SessionId),
@@ -123,10 +125,20 @@ pub(super) struct Ask {
     pub reply: oneshot::Sender<Result<Answer>>,
 }
 
+impl Ask {
+    /// What is to be done for it. A claim that its caller has given up by now would lease tasks to nobody; of anything else
+    /// who has given up does not know, and may wish, that it is done.
+    pub(super) fn wanted(&self) -> &Command {
+        let is_claim = matches!(self.command, Command::Claim(_));
+        if is_claim && self.reply.is_closed() { &Command::Nothing } else { &self.command }
+    }
+}
+
 impl Command {
     /// What kind it is, as failpoints and errors name it.
     pub(super) fn kind(&self) -> &'static str {
         match self {
+            Self::Nothing => "nothing",
             Self::Enqueue(_) => "enqueue",
             Self::OpenSession(..) => "open_session",
             Self::CloseSession(_) => "close_session",
@@ -363,7 +375,8 @@ async fn run_one(tx: &mut Tx<'_>, command: &Command) -> Result<Answer> {
         Command::Import(landings) => Answer::Imported(tx.import(landings).await?),
         Command::FinishMigration => Answer::Layout(super::migrate::TASKS.finish(tx.conn).await?),
         // Run together with their kind.
-        Command::Enqueue(_)
+        Command::Nothing
+        | Command::Enqueue(_)
         | Command::Finish(_)
         | Command::Claim(_)
         | Command::PutResults(_)

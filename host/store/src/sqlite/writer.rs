@@ -175,8 +175,7 @@ impl Writer {
             return;
         }
         let shrinks = asks.iter().any(|ask| ask.command.shrinks());
-        let commands: Vec<&Command> = asks.iter().map(|ask| &ask.command).collect();
-        match self.commit(&commands).await {
+        match self.commit(&asks).await {
             Ok(answers) => {
                 for (ask, answer) in asks.into_iter().zip(answers) {
                     let _ = ask.reply.send(Ok(answer)); // a caller that went away does not want to know
@@ -195,7 +194,7 @@ impl Writer {
             }
             Err(_) => {
                 for ask in asks {
-                    let answer = self.commit(&[&ask.command]).await;
+                    let answer = self.commit(std::slice::from_ref(&ask)).await;
                     let answer = answer.map(|mut answers| answers.pop().unwrap_or(Answer::Nothing));
                     let _ = ask.reply.send(answer);
                 }
@@ -220,20 +219,22 @@ impl Writer {
         asks
     }
 
-    async fn commit(&mut self, commands: &[&Command]) -> Result<Vec<Answer>> {
+    async fn commit(&mut self, asks: &[Ask]) -> Result<Vec<Answer>> {
         self.begin().await?;
+        // Looked at only now: to begin may have taken long.
+        let commands: Vec<&Command> = asks.iter().map(Ask::wanted).collect();
         let now = self.config.clock.now();
         let leaps = self.config.clock.leapt();
         let mut tx = Tx::new(&mut self.conn, &mut self.names, now);
         let leapt = if self.has_sessions { leaps - self.leapt } else { Duration::ZERO };
         let spared = if leapt.is_zero() { Ok(()) } else { tx.spare(leapt).await };
         let answers = match spared {
-            Ok(()) => run(&mut tx, commands).await,
+            Ok(()) => run(&mut tx, &commands).await,
             Err(fault) => Err(fault),
         };
         let (work, ends, counts) = (tx.work, tx.ends, tx.take_counts());
         let answers = match answers {
-            Ok(answers) => self.end(commands, counts).await.map(|()| answers),
+            Ok(answers) => self.end(&commands, counts).await.map(|()| answers),
             Err(fault) => Err(fault),
         };
         if answers.is_err() {
