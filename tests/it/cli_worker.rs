@@ -124,6 +124,10 @@ fn a_drain_waits_for_retries_and_not_for_tomorrow() {
     let task = place.task(&retried);
     assert_eq!((&task["state"], &task["attempt"]), (&json!("failed"), &json!(2)), "{task}");
     assert_eq!(place.task(&tomorrow)["state"], "scheduled");
+    // Nor for what other queues have before long.
+    let elsewhere = place.enqueue("jobs add 1 2 --delay 4m --queue other");
+    assert_eq!(place.run("worker --drain --queue default").end().code, 0);
+    assert_eq!(place.task(&elsewhere)["state"], "scheduled");
 }
 
 #[test]

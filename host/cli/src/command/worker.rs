@@ -1,13 +1,14 @@
 //! `omniq worker`: runs tasks until it is told to stop, or until there are none left.
 
-use std::collections::HashSet;
+mod left;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use omniq::worker::WorkerHandle;
-use omniq::{Filter, Name, Queue, State, WorkerBuilder};
+use omniq::{Name, Queue, WorkerBuilder};
 use omniq_model::Kind;
-use omniq_store::{Changes, Counts, Interest};
+use omniq_store::{Changes, Interest};
 
 use crate::interrupt::Stop;
 use crate::option::grants::GrantArgs;
@@ -19,6 +20,7 @@ use crate::output::console;
 use crate::output::problem::Problem;
 use crate::queue::{self, Presence};
 use crate::settings::{Life, SettingArgs, StoreArgs};
+use left::Left;
 
 /// Run tasks until told to stop
 #[derive(Debug, clap::Args)]
@@ -148,7 +150,10 @@ async fn drain(
     let bar = Bar::new("done", Some(0));
     loop {
         let seen: Changes = tasks.changes(Interest::Ends);
-        let left = left(queue, queues).await?;
+        let left = tokio::select! {
+            left = Left::of(queue, queues) => left?,
+            () = stop.asked() => return Ok(()),
+        };
         let done = ended(worker);
         bar.set_size(done + left.now + left.soon);
         bar.at(done, None, &format!("{} to go", left.now + left.soon));
@@ -169,135 +174,4 @@ async fn drain(
 fn ended(worker: &WorkerHandle) -> u64 {
     let stats = worker.stats();
     stats.succeeded + stats.failed + stats.cancelled
-}
-
-/// What is left to do.
-#[derive(Default)]
-struct Left {
-    /// Tasks that are ready or running.
-    now: u64,
-    /// Tasks that are due before long.
-    soon: u64,
-    /// Ready tasks in paused lanes.
-    paused: u64,
-    /// Tasks whose module is not there, and one of the modules.
-    missing: u64,
-    module: Option<String>,
-}
-
-impl Left {
-    /// # Errors
-    /// Tasks are left that nobody can run as things are.
-    fn held_back(self) -> super::Result {
-        let noun = |count| if count == 1 { "task" } else { "tasks" };
-        let mut reasons = Vec::new();
-        if self.paused > 0 {
-            reasons.push(format!("{} ready {} in paused queues", self.paused, noun(self.paused)));
-        }
-        if let Some(module) = &self.module {
-            let (count, noun) = (self.missing, noun(self.missing));
-            reasons.push(format!("{count} {noun} whose module is not there, such as `{module}`"));
-        }
-        if reasons.is_empty() {
-            return Ok(());
-        }
-        let hint = match &self.module {
-            Some(module) => format!("push `{module}`, and drain again"),
-            None => String::from("let the queues go on, and drain again"),
-        };
-        let message = format!("nothing more can be run; left: {}", reasons.join(", "));
-        Err(Problem::new(Kind::WaitTimeout, message).hint(hint))
-    }
-}
-
-async fn left(queue: &Queue, queues: &[Name]) -> Result<Left, Problem> {
-    let filters = match queues {
-        [] => vec![Filter::default()],
-        names => names
-            .iter()
-            .map(|name| Filter { queue: Some(name.clone()), ..Filter::default() })
-            .collect(),
-    };
-    let counts = counts(queue, &filters).await?;
-    let [ready, running, scheduled] = counts;
-    let mut left = Left { now: ready + running, ..Left::default() };
-    if ready > 0
-        && running == 0
-        && !has_open_lane(queue, queues).await?
-        // What was claimed between the two looks was ready by the first and in no lane by the second.
-        && self::counts(queue, &filters).await? == counts
-    {
-        (left.now, left.paused) = (0, ready);
-    }
-    if scheduled > 0 && left.now == 0 {
-        let due = queue.stores().tasks.promote(1000).await.map_err(omniq::Error::from)?;
-        let patience = queue.config().retry.max_delay;
-        let is_soon = due.promoted > 0 || due.next.is_some_and(|next| next <= patience);
-        left.soon = if is_soon { scheduled } else { 0 };
-    }
-    if left.soon > 0
-        && let Some(module) = missing_module(queue, &filters).await?
-    {
-        (left.soon, left.missing, left.module) = (0, scheduled, Some(module));
-    }
-    Ok(left)
-}
-
-/// Tasks that fit one of these filters and are ready, running and scheduled.
-async fn counts(queue: &Queue, filters: &[Filter]) -> Result<[u64; 3], Problem> {
-    const STATES: [State; 3] = [State::Ready, State::Running, State::Scheduled];
-    let mut counts = Counts::new();
-    for filter in filters {
-        let filter = Filter { states: STATES.to_vec(), ..filter.clone() };
-        for (state, count) in queue.count(&filter).await? {
-            *counts.entry(state).or_default() += count;
-        }
-    }
-    Ok(STATES.map(|state| counts.get(&state).copied().unwrap_or(0)))
-}
-
-/// Whether tasks are ready in one of these queues that is not paused.
-async fn has_open_lane(queue: &Queue, queues: &[Name]) -> Result<bool, Problem> {
-    const PAGE: usize = 1000;
-    let tasks = &queue.stores().tasks;
-    let mut after = None;
-    loop {
-        let page = tasks.ready_lanes(after.as_ref(), PAGE).await.map_err(omniq::Error::from)?;
-        if page.iter().any(|lane| queues.is_empty() || queues.contains(&lane.queue)) {
-            return Ok(true);
-        }
-        if page.len() < PAGE {
-            return Ok(false);
-        }
-        after = page.last().cloned();
-    }
-}
-
-/// One of the missing modules, if all that is scheduled waits for such.
-async fn missing_module(queue: &Queue, filters: &[Filter]) -> Result<Option<String>, Problem> {
-    const PAGE: usize = 500;
-    let known: HashSet<_> =
-        queue.modules().await?.into_iter().map(|module| module.digest).collect();
-    let mut missing = None;
-    for filter in filters {
-        let filter = Filter { states: vec![State::Scheduled], ..filter.clone() };
-        let mut before = None;
-        loop {
-            let page = queue.list(&filter, before, PAGE).await?;
-            for info in page.items {
-                match info.task {
-                    Ok(task) if !known.contains(&task.module.digest) => {
-                        missing
-                            .get_or_insert(format!("{}@{}", task.module.name, task.module.version));
-                    }
-                    _ => return Ok(None),
-                }
-            }
-            before = page.next;
-            if before.is_none() {
-                break;
-            }
-        }
-    }
-    Ok(missing)
 }
