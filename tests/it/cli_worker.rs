@@ -1,6 +1,12 @@
 //! Workers on the command line: several processes on one queue, how they stop, `dev`, `doctor`.
 
 use std::fs;
+use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use omniq_model::Lane;
 use omniq_store::{Options, open_tasks};
@@ -112,6 +118,47 @@ fn a_worker_keeps_to_its_queues() {
     assert_eq!(place.task(&other)["state"], "ready");
     let refused = place.run("worker --pool green").end();
     assert_eq!(refused.code, 2, "{}", refused.stderr);
+}
+
+#[test]
+fn a_worker_whose_log_nobody_reads_any_more_can_be_ended() {
+    let place = Place::with_jobs();
+    let (_reader, log) = std::io::pipe().unwrap();
+    let mut filler = log.try_clone().unwrap();
+    let mut worker = place.run("worker").into_command().stderr(log).spawn().unwrap();
+    let status = format!("/proc/{}/status", worker.id());
+    wait_until("it catches SIGTERM", || {
+        let status = fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << 14 != 0
+    });
+    let (written, mut before) = (Arc::new(AtomicUsize::new(0)), 0);
+    let count = Arc::clone(&written);
+    thread::spawn(move || {
+        while filler.write(b"x").is_ok() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    wait_until("the pipe is full", || {
+        let last = std::mem::replace(&mut before, written.load(Ordering::Relaxed));
+        last > 0 && last == before
+    });
+    // The second one ends it at once, whatever the first one came to.
+    wait_until("it ends", || {
+        let id = worker.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        worker.try_wait().unwrap().is_some()
+    });
+}
+
+/// Waits for something that nobody tells of.
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -24,14 +24,20 @@ pub fn cancels(cancel: &Cancel) {
             if cancel.is_cancelled() {
                 process::exit(128 + signal);
             }
-            console::note("stopping; once more to end at once\n");
             cancel.cancel();
+            tell("stopping; once more to end at once\n");
         }
     };
     // Without the thread nobody would see the signals: it is started before they are caught for good.
     if thread::Builder::new().name(String::from("omniq-signals")).spawn(watch).is_err() {
         console::warning("Ctrl-C cannot be caught");
     }
+}
+
+/// Says it without waiting for whoever reads stderr: one that stands still must not keep the next signal from being seen.
+fn tell(note: &'static str) {
+    // Where there is no thread for it, nothing is said.
+    let _ = thread::Builder::new().spawn(move || console::note(note));
 }
 
 /// Whether the process was asked to end. Clones are the same.
@@ -58,9 +64,9 @@ impl Stop {
                 if asked.is_asked() {
                     process::exit(128 + signal);
                 }
-                console::note(note);
                 asked.0.signal.store(signal, Ordering::SeqCst);
                 asked.0.notify.notify_waiters();
+                tell(note);
             }
         };
         if thread::Builder::new().name(String::from("omniq-signals")).spawn(watch).is_err() {
