@@ -13,6 +13,7 @@ use omniq_sandbox::{Function, Module, Sandbox};
 use omniq_store::ModuleStore;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 
 /// Modules that stay loaded; one more lets go of the one used longest ago.
 const MOST: usize = 256;
@@ -75,6 +76,10 @@ impl Fault {
     fn passing(kind: Kind, message: impl Into<String>) -> Self {
         Self { error: Box::new(TaskError::new(kind, message)), passes: true }
     }
+
+    fn of_host(error: &JoinError) -> Self {
+        Self::passing(Kind::Host, format!("the host failed while it loaded the module: {error}"))
+    }
 }
 
 type Arrival = (Digest, Result<Module, Fault>);
@@ -136,7 +141,9 @@ impl Modules {
         let (store, sandbox) = (Arc::clone(&self.store), self.sandbox.clone());
         let (arrivals, wake) = (Arc::clone(&self.arrivals), Arc::clone(&self.wake));
         tokio::spawn(async move {
-            let loaded = load(&*store, sandbox, &digest, name).await;
+            // Whatever becomes of it, there is something to be said to those who wait.
+            let loading = tokio::spawn(async move { load(&*store, sandbox, &digest, name).await });
+            let loaded = loading.await.unwrap_or_else(|error| Err(Fault::of_host(&error)));
             arrivals.lock().unwrap_or_else(PoisonError::into_inner).push((digest, loaded));
             wake.notify_one();
         });
@@ -210,10 +217,7 @@ async fn load(
     let digest = *digest;
     // The compiler takes its time, and must not have that of the thread that claims.
     let compiled = tokio::task::spawn_blocking(move || compile(&sandbox, &bytes, &digest, &name));
-    compiled.await.unwrap_or_else(|error| {
-        let message = format!("the host failed while it loaded the module: {error}");
-        Err(Fault::passing(Kind::Host, message))
-    })
+    compiled.await.unwrap_or_else(|error| Err(Fault::of_host(&error)))
 }
 
 fn compile(sandbox: &Sandbox, bytes: &[u8], digest: &Digest, name: &str) -> Result<Module, Fault> {

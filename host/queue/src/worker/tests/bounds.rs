@@ -1,7 +1,7 @@
 //! What a worker holds, and how often it asks, stays within bounds whatever the stores do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -58,6 +58,8 @@ impl ResultStore for Stubborn {
 struct SlowModules {
     inner: MemoryModules,
     gate: Semaphore,
+    /// So many calls panic.
+    breaks: AtomicU32,
 }
 
 #[async_trait]
@@ -80,6 +82,10 @@ impl ModuleStore for SlowModules {
 
     async fn bytes(&self, digest: &Digest) -> omniq_store::Result<Option<Vec<u8>>> {
         let _open = self.gate.acquire().await.expect("nobody closes it");
+        let breaks = self
+            .breaks
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        assert!(breaks.is_err(), "a mistake in the module store");
         self.inner.bytes(digest).await
     }
 
@@ -220,7 +226,11 @@ async fn large_arguments_do_not_fill_the_memory() {
 #[tokio::test]
 async fn tasks_that_waited_for_their_module_go_back_if_they_are_too_many() {
     let mut kit = Kit::new();
-    let slow = Arc::new(SlowModules { inner: kit.modules.clone(), gate: Semaphore::new(0) });
+    let slow = Arc::new(SlowModules {
+        inner: kit.modules.clone(),
+        gate: Semaphore::new(0),
+        breaks: AtomicU32::new(0),
+    });
     kit.stores.modules = Arc::clone(&slow) as _;
     let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
     let mut ids = Vec::new();
@@ -292,4 +302,17 @@ async fn what_waits_behind_slow_tasks_is_given_back_once_and_run_by_others() {
     let stats = busy.stats();
     assert_eq!((stats.released, stats.running, stats.waiting), (50, 2, 0));
     busy.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_mistake_while_a_module_is_fetched_leaves_no_task_waiting_for_ever() {
+    let mut kit = Kit::new();
+    let (gate, breaks) = (Semaphore::new(1), AtomicU32::new(1));
+    kit.stores.modules = Arc::new(SlowModules { inner: kit.modules.clone(), gate, breaks });
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let id = kit.enqueue(kit.task(&add, &[0x82, 1, 2])).await;
+    let worker = kit.start(thread()).await;
+    assert_eq!(kit.end(id).await.state, State::Succeeded);
+    assert_eq!(kit.info(id).await.head.attempt, 1);
+    worker.stop(Duration::ZERO).await;
 }
