@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use omniq_model::{Backoff, EventKind, Lane, Retry, Task, TaskEvent, TaskId};
+use omniq_model::{Backoff, EventKind, Lane, Retry, Span, Task, TaskEvent, TaskId, Unique};
 use omniq_store::{Enqueued, TaskStore, chain, failpoint};
 use tokio::task::JoinHandle;
 
@@ -207,7 +207,10 @@ impl Queue {
                 unknown: Default::default(),
             },
             limits: spec.limits,
-            result_ttl: spec.result_ttl.unwrap_or(config.retention.results.into()),
+            result_ttl: spec
+                .result_ttl
+                .unwrap_or(config.retention.results.into())
+                .max(window(spec.unique.as_ref())),
             unique: spec.unique,
             after: spec.after,
             on_parent_failure: spec.on_parent_failure,
@@ -216,6 +219,12 @@ impl Queue {
             unknown: Default::default(),
         })
     }
+}
+
+/// How long a task is to be kept at least: with it goes its unique key, which is held for its window however soon the
+/// result is of no more use.
+fn window(unique: Option<&Unique>) -> Span {
+    unique.map_or(Span::ZERO, |unique| unique.window)
 }
 
 /// Tasks that were given to the store.

@@ -314,7 +314,8 @@ impl<Q> NewTask<Q> {
         self
     }
 
-    /// How long its result is kept after its end. Default: `OMNIQ_RESULT_TTL`, a day.
+    /// How long its result is kept after its end. Default: `OMNIQ_RESULT_TTL`, a day. With a unique key for a window of time
+    /// it is at least as long as that.
     pub fn result_ttl(mut self, ttl: Duration) -> Self {
         self.spec.result_ttl = Some(ttl.into());
         self

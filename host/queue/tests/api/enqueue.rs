@@ -142,6 +142,20 @@ async fn a_unique_key_leads_to_who_holds_it() {
 }
 
 #[tokio::test]
+async fn a_key_is_held_for_its_window_however_soon_the_result_is_forgotten() {
+    let queue = queue().await;
+    let task = |a| {
+        let task = queue.task("math", "add").args((a, 2)).result_ttl(Duration::ZERO);
+        task.unique_for("k", Duration::from_secs(3600))
+    };
+    let first = task(1).await.unwrap();
+    first.cancel().await.unwrap();
+    queue.stores().tasks.purge(10).await.unwrap();
+    let second = task(2).await.unwrap();
+    assert_eq!((second.id(), second.is_new()), (first.id(), false));
+}
+
+#[tokio::test]
 async fn many_at_once_have_an_outcome_each_in_their_order() {
     let queue = queue().await;
     // More than one chunk, with refused ones on both sides of its end.
