@@ -3,8 +3,11 @@
 #![cfg(feature = "sqlite")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use omniq_model::{
@@ -333,6 +336,19 @@ async fn stores_of_one_url_share_a_file_until_the_last_is_closed() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_closed_is_let_go_of_with_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("omniq.db");
+    for number in 0..20 {
+        let store = open(&path).await;
+        store.enqueue(vec![task(number)]).await.unwrap();
+        store.count(&Filter::default()).await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "after {number}");
+    }
+}
+
+#[tokio::test]
 async fn a_claim_that_was_given_up_while_somebody_else_wrote_leases_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("omniq.db");
@@ -485,34 +501,34 @@ async fn large_calls_that_wait_are_committed_a_few_at_a_time() {
     // Nobody gets a turn until all have asked.
     let mut other = connect(&path).await;
     sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
-    let calls: Vec<_> = (0..CALLS)
-        .map(|number| {
-            let store = store.clone();
-            tokio::spawn(async move { store.enqueue(vec![with_body(number, 1 << 20)]).await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
+    let calls =
+        asked((0..CALLS).map(|number| store.enqueue(vec![with_body(number, 1 << 20)]))).await;
     sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     for call in calls {
-        assert_eq!(call.await.unwrap().unwrap(), [Enqueued::Created]);
+        assert_eq!(call.await.unwrap(), [Enqueued::Created]);
     }
     let commits = commits(&path) - before;
     assert!((3..=CALLS as usize).contains(&commits), "at most 4 MiB and a call each: {commits}");
     // Small ones go together, however many.
     let before = self::commits(&path);
     sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
-    let small = |number| {
-        let store = store.clone();
-        tokio::spawn(async move { store.enqueue(vec![task(number)]).await })
-    };
-    let calls: Vec<_> = (100..400).map(small).collect();
-    tokio::task::yield_now().await;
+    let calls = asked((100..400).map(|number| store.enqueue(vec![task(number)]))).await;
     sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     for call in calls {
-        assert_eq!(call.await.unwrap().unwrap(), [Enqueued::Created]);
+        assert_eq!(call.await.unwrap(), [Enqueued::Created]);
     }
     let commits = self::commits(&path) - before;
     assert!(commits <= 2, "{commits}");
+}
+
+/// Calls that have asked the writer, and have no answer yet.
+async fn asked<C: Future>(calls: impl Iterator<Item = C>) -> Vec<Pin<Box<C>>> {
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    for call in &mut calls {
+        let is_pending = poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending()));
+        assert!(tokio::task::unconstrained(is_pending).await);
+    }
+    calls
 }
 
 /// Takes from everybody, the owner of all files included, the right to write to a folder, where this process may do that.

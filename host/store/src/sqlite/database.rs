@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
-use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 
 use super::command::{Answer, Ask, Command};
@@ -241,7 +241,10 @@ impl Database {
     /// Lets what was asked for be committed, moves the log into the file, and lets go of it.
     async fn close(&self) -> Result<()> {
         for reader in &self.readers {
-            reader.lock().await.take();
+            if let Some(reader) = reader.lock().await.take() {
+                // Waited for, so that the writer is the last, who removes the log.
+                let _ = reader.close().await;
+            }
         }
         self.let_go();
         if let Some(closed) = self.closed.lock().await.take() {
