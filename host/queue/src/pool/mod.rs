@@ -26,6 +26,7 @@ pub(crate) use thread::ThreadPool;
 use crate::worker::{Attempt, Job};
 
 /// A pool of one kind.
+#[expect(clippy::vec_box, reason = "a job is large, and goes from hand to hand")]
 pub(crate) trait Executor: fmt::Debug + Send + Sync {
     /// Which kind.
     fn kind(&self) -> Pool;
