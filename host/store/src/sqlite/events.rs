@@ -328,10 +328,11 @@ impl Tx<'_> {
         let gone: Vec<i64> =
             sqlx::query_scalar(PURGE).bind(before).bind(max).fetch_all(&mut *self.conn).await?;
         let gone = gone.iter().fold(0, |sum: usize, part| sum + 1 + usize::from(*part == 1));
-        if i64::try_from(gone).unwrap_or(i64::MAX) >= max {
+        let left = max.saturating_sub(i64::try_from(gone).unwrap_or(i64::MAX));
+        if left <= 0 {
             return Ok(gone);
         }
-        let parts = sqlx::query(PART).bind(before).bind(max).execute(&mut *self.conn).await?;
+        let parts = sqlx::query(PART).bind(before).bind(left).execute(&mut *self.conn).await?;
         Ok(gone + usize::try_from(parts.rows_affected()).unwrap_or(usize::MAX))
     }
 
