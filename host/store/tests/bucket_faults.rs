@@ -51,6 +51,8 @@ struct Disturbed {
     /// Leaving one waits as long as it is set; counts those who wait.
     held: tokio::sync::watch::Sender<bool>,
     waiting: AtomicUsize,
+    /// The next one is left, and nobody is told.
+    unsaid: AtomicBool,
     /// Lists show what was there when the folder was listed before.
     stale: AtomicBool,
     lists: Arc<Mutex<HashMap<String, Vec<ObjectMeta>>>>,
@@ -67,6 +69,7 @@ impl Disturbed {
             blind: AtomicBool::new(false),
             held: tokio::sync::watch::Sender::new(false),
             waiting: AtomicUsize::new(0),
+            unsaid: AtomicBool::new(false),
             stale: AtomicBool::new(stale),
             lists: Arc::default(),
         })
@@ -115,9 +118,11 @@ impl ObjectStore for Disturbed {
             self.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = self.held.subscribe().wait_for(|held| !*held).await;
         }
+        let unsaid =
+            location.as_ref().contains("/epoch/") && self.unsaid.swap(false, Ordering::Relaxed);
         let done = self.bucket.put_opts(location, payload, options).await?;
         // It was done, and nobody is told.
-        if self.fails() { Err(unavailable()) } else { Ok(done) }
+        if unsaid || self.fails() { Err(unavailable()) } else { Ok(done) }
     }
 
     async fn put_multipart_opts(
@@ -334,6 +339,21 @@ impl CutOff {
         first.cut.send_replace(true);
         Self { bucket, clock, first, second, before }
     }
+}
+
+/// Else everybody, itself included, would wait for an owner that there is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_is_not_told_that_its_mark_is_left_is_the_owner() {
+    let bucket = Arc::new(InMemory::new());
+    let clock = ManualClock::new(Timestamp::from_millis(1_000_000));
+    let link = Disturbed::new(&bucket, 0, false);
+    link.unsaid.store(true, Ordering::Relaxed);
+    let store = open(&link, &clock).await;
+    store.enqueue(vec![task(1)]).await.unwrap();
+    assert!(!link.unsaid.load(Ordering::Relaxed));
+    let marks: Vec<ObjectMeta> =
+        bucket.list(Some(&Path::from("a/b/tasks/epoch"))).try_collect().await.unwrap();
+    assert_eq!(marks.len(), 1);
 }
 
 /// Whoever comes back does not get to know that another took over, and the log it wrote to has been thrown away.

@@ -130,8 +130,14 @@ struct Before {
 async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<()> {
     let (owner, epoch) = (random()?, before.epoch + 1);
     let pulse = Arc::new(Pulse::new(keeper.config.lease, Arc::clone(&keeper.config.clock)));
-    if !objects.create(&epoch_name(epoch), owner.to_vec().into(), ACTION).await? {
-        return Ok(());
+    let mark = epoch_name(epoch);
+    let left = objects.create(&mark, owner.to_vec().into(), ACTION).await;
+    if !matches!(left, Ok(true)) {
+        // It may be there all the same, where only the answer was lost: else all would wait a lease for nobody.
+        let there = objects.get(&mark, ACTION).await?;
+        if there.as_deref() != Some(owner.as_slice()) {
+            return left.map(drop);
+        }
     }
     let first = Beat { lease: keeper.config.lease, ..Beat::default() };
     objects.replace(&beat_name(epoch), first.write().into(), ACTION).await?;
