@@ -382,7 +382,14 @@ async fn a_connection_that_is_cut_is_an_unknown_outcome_and_the_next_call_has_an
     }
     println!("{unknown} calls had to be repeated");
     assert!(unknown > 0, "the cuts were noticed");
-    assert_eq!(store.count(&Default::default()).await.unwrap(), [(State::Ready, 20)].into());
+    // The connection that reads may have been cut as well, and nobody has used it since.
+    let counts = loop {
+        match store.count(&Default::default()).await {
+            Ok(counts) => break counts,
+            Err(error) => assert!(error.kind().is_passing(), "{error:?}"),
+        }
+    };
+    assert_eq!(counts, [(State::Ready, 20)].into());
     proxy.set(Mode::Refuse);
     proxy.cut_all();
     let error = store.enqueue(vec![task("cut", 99)]).await.unwrap_err();

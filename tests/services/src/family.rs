@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// Handles of processes.
+/// Handles of processes, and their numbers.
 #[derive(Debug)]
-pub(crate) struct Family(Vec<OwnedFd>);
+pub(crate) struct Family(Vec<(u32, OwnedFd)>);
 
 impl Family {
     /// That process alone.
@@ -29,15 +30,26 @@ impl Family {
             let family = Self::below(ancestor);
             family.signal(Signal::STOP);
             if family.0.len() == known {
+                family.still();
                 return family;
             }
             known = family.0.len();
         }
     }
 
+    /// Waits until each that was told to stop does nothing any more: threads that are at work on another processor only hear
+    /// of it a moment later, and answer until then.
+    pub fn still(&self) {
+        for (pid, _) in &self.0 {
+            while !is_still(*pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
     /// Sends the signal to each that is still there.
     pub fn signal(&self, signal: Signal) {
-        for process in &self.0 {
+        for (_, process) in &self.0 {
             // An error says that it has ended, which is what the others are told anyway.
             let _ = pidfd_send_signal(process, signal);
         }
@@ -45,16 +57,26 @@ impl Family {
 
     /// Waits for the end of all.
     pub fn ended(&self) {
-        for process in &self.0 {
+        for (_, process) in &self.0 {
             let mut watched = [PollFd::new(process, PollFlags::IN)];
             while poll(&mut watched, None) == Err(rustix::io::Errno::INTR) {}
         }
     }
 }
 
-fn open(pid: u32) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    pidfd_open(pid, PidfdFlags::empty()).ok()
+fn open(pid: u32) -> Option<(u32, OwnedFd)> {
+    let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    Some((pid, pidfd_open(raw, PidfdFlags::empty()).ok()?))
+}
+
+/// Whether all threads of a process are stopped, or have ended.
+fn is_still(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        matches!(state, None | Some("T" | "t" | "Z" | "X"))
+    })
 }
 
 /// The descendants that have not ended, each after its parent.

@@ -176,7 +176,9 @@ impl Server {
     /// There is no such node.
     #[track_caller]
     pub fn pause_node(&self, node: usize) {
-        Family::of(self.script().pids[node]).signal(Signal::STOP);
+        let process = Family::of(self.script().pids[node]);
+        process.signal(Signal::STOP);
+        process.still();
     }
 
     /// Starts it again, with the same port and folder; one that still runs is killed first.
