@@ -105,8 +105,7 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
     let (lost, losses) = watch::channel(0);
     let mut options = ConnectOptions::new()
         .name("omniq")
-        // Of several servers one that stands still must not keep us from the others.
-        .connection_timeout(REQUEST.min(config.patience))
+        .connection_timeout(config.patience)
         .ping_interval(SILENCE)
         .request_timeout(Some(REQUEST))
         .event_callback(move |event| {
@@ -148,7 +147,7 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
 fn silence(config: &Config) -> String {
     let first = "one with `handshake_first` needs `tls_first=true` in the URL";
     let hint = if config.tls_first { String::new() } else { format!("; {first}") };
-    format!("no server said anything within {:?}{hint}", REQUEST.min(config.patience))
+    format!("no server said anything within {:?}{hint}", config.patience)
 }
 
 /// With what a connection is encrypted, should it be.

@@ -86,6 +86,8 @@ pub async fn pause(begun: Instant, error: omniq_store::Error) {
 pub struct Run {
     store: Arc<RedisTasks>,
     stop: Arc<AtomicBool>,
+    /// Nothing more is enqueued.
+    over: Arc<AtomicBool>,
     producer: tokio::task::JoinHandle<Vec<TaskId>>,
     workers: Vec<tokio::task::JoinHandle<u64>>,
 }
@@ -94,20 +96,21 @@ impl Run {
     /// Begins; each worker has a store of its own, as processes have.
     pub async fn begin(url: &str, name: &str, workers: usize) -> Self {
         let store = Arc::new(open(url, name).await);
-        let stop = Arc::new(AtomicBool::new(false));
+        let [stop, over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let producer = tokio::spawn(produce(Arc::clone(&store), Arc::clone(&stop)));
         let mut running = Vec::new();
         for _ in 0..workers {
             let own = open(url, name).await;
-            running.push(tokio::spawn(work(own, Arc::clone(&stop))));
+            running.push(tokio::spawn(work(own, Arc::clone(&over))));
         }
-        Self { store, stop, producer, workers: running }
+        Self { store, stop, over, producer, workers: running }
     }
 
     /// Ends it: the producer stops, everything is drained. Every acknowledged task must have succeeded, by one end.
     pub async fn end(self) {
         self.stop.store(true, Ordering::Release);
         let accepted = self.producer.await.expect("the producer does not fail");
+        self.over.store(true, Ordering::Release);
         let mut applied = 0;
         for worker in self.workers {
             applied += worker.await.expect("a worker does not fail");
@@ -144,7 +147,7 @@ async fn produce(store: Arc<RedisTasks>, stop: Arc<AtomicBool>) -> Vec<TaskId> {
 }
 
 /// Works until all is done; counts ends that were applied, the repeated ones once.
-async fn work(store: RedisTasks, stop: Arc<AtomicBool>) -> u64 {
+async fn work(store: RedisTasks, over: Arc<AtomicBool>) -> u64 {
     let mut applied = 0;
     let mut session = session(&store).await;
     loop {
@@ -167,7 +170,7 @@ async fn work(store: RedisTasks, stop: Arc<AtomicBool>) -> u64 {
         };
         if leases.is_empty() {
             repeat!(store.reclaim(100));
-            if stop.load(Ordering::Acquire) && repeat!(store.is_idle()) {
+            if over.load(Ordering::Acquire) && repeat!(store.is_idle()) {
                 return applied;
             }
             continue;
