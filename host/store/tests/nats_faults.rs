@@ -76,6 +76,21 @@ async fn what_a_paused_server_does_not_answer_may_be_asked_again() {
     store.close().await.expect("it closes");
 }
 
+/// One request waits 3 s at most, and one connection as long for its server's first word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opening_outlasts_a_server_that_stands_still_for_longer_than_a_request() {
+    let server = Server::start(Kind::Nats, &[]);
+    let config = Config { patience: Duration::from_secs(60), ..config(server.address(), "slow") };
+    server.pause();
+    let opening = tokio::spawn(async move { open(&config).await });
+    // The span under test: nothing tells that a request was given up.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!opening.is_finished(), "there is patience left");
+    server.resume();
+    let store = opening.await.expect("it opens");
+    store.close().await.expect("it closes");
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder can be made");
     for entry in std::fs::read_dir(from).expect("it can be read").flatten() {

@@ -105,7 +105,8 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
     let (lost, losses) = watch::channel(0);
     let mut options = ConnectOptions::new()
         .name("omniq")
-        .connection_timeout(config.patience)
+        // Of several servers one that stands still must not keep us from the others.
+        .connection_timeout(REQUEST.min(config.patience))
         .ping_interval(SILENCE)
         .request_timeout(Some(REQUEST))
         .event_callback(move |event| {
@@ -134,12 +135,19 @@ async fn client(config: &Config) -> Result<(Client, watch::Receiver<u64>)> {
         })?;
     }
     options = encrypted(options, config)?;
-    let servers: Vec<String> = config.servers.clone();
-    let connected = tokio::time::timeout(config.patience, options.connect(servers)).await;
-    match connected {
+    // Where all stand still, they are asked again for as long as there is patience.
+    let connecting = async {
+        loop {
+            match options.clone().connect(&config.servers[..]).await {
+                Err(error) if error.kind() == ConnectErrorKind::TimedOut => {}
+                connected => return connected,
+            }
+        }
+    };
+    match tokio::time::timeout(config.patience, connecting).await {
         Ok(Ok(client)) => Ok((client, losses)),
-        Ok(Err(error)) if error.kind() != ConnectErrorKind::TimedOut => Err(refused(&error)),
-        Ok(Err(_)) | Err(_) => Err(Fault::Unknown(silence(config))),
+        Ok(Err(error)) => Err(refused(&error)),
+        Err(_) => Err(Fault::Unknown(silence(config))),
     }
 }
 
