@@ -79,6 +79,8 @@ struct Buffer {
     events: Vec<TaskEvent>,
     /// Of [`Buffer::events`]: the same event may come again before it is written.
     known: HashSet<Identity>,
+    /// The time of the last segment that was made.
+    cut: Timestamp,
     /// Segments whose writing failed or has no answer yet: they keep their names.
     segments: VecDeque<(String, Bytes)>,
     /// Somebody waits to write what is here.
@@ -173,7 +175,10 @@ impl Inner {
         if buffer.events.is_empty() {
             return Ok(());
         }
-        let segments = segment::segments(self.clock.now(), &self.node, &buffer.events)?;
+        // One after the other also where the clock has not moved: of the same event the first one counts.
+        let now = self.clock.now().max(buffer.cut + Duration::from_millis(1));
+        buffer.cut = now;
+        let segments = segment::segments(now, &self.node, &buffer.events)?;
         buffer.segments.extend(segments.into_iter().map(|(name, lines)| (name, lines.into())));
         buffer.events.clear();
         buffer.known.clear();
