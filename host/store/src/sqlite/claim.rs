@@ -172,6 +172,14 @@ impl Places {
         self.0.iter().fold(0, |sum, place| sum.saturating_add(place.bytes))
     }
 
+    /// Whether no want looks at any more tasks: those behind are none of this claim's business, overdue or not.
+    fn are_served(&mut self) -> bool {
+        while self.0.front().is_some_and(|place| place.left == 0) {
+            self.0.pop_front();
+        }
+        self.0.is_empty()
+    }
+
     /// The want that is given a task of that size.
     fn next(&mut self, size: usize) -> Option<&Place> {
         while !self.0.front_mut()?.takes(size) {
@@ -307,6 +315,9 @@ impl Tx<'_> {
         let mut plan = Plan::default();
         let mut taken = Taken::default();
         for mut task in ready {
+            if places.are_served() {
+                break;
+            }
             if let Some(live) = over.remove(&task.seq) {
                 let awaited = live.awaited;
                 plan.end_without(self, live, State::Expired, expired()).await?;

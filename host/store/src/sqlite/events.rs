@@ -137,16 +137,31 @@ fn beginning(end: &TaskEvent, at: Timestamp) -> TaskEvent {
 
 /// Whether [`beginning`] makes the one of the other, which has the same task and fence.
 fn begins(begin: &TaskEvent, end: &TaskEvent) -> bool {
-    begin.at <= end.at
-        && begin.kind == EventKind::Started
-        && begin.error.is_none()
-        && begin.micros == 0
-        && begin.lane == end.lane
-        && begin.attempt == end.attempt
-        && begin.session == end.session
-        && begin.missing == end.missing
-        && begin.what == end.what
-        && begin.unknown == end.unknown
+    // Each field by name: one that is new must be looked at too.
+    let TaskEvent {
+        task: _,
+        fence: _,
+        kind,
+        at,
+        lane,
+        attempt,
+        session,
+        error,
+        micros,
+        missing,
+        what,
+        unknown,
+    } = begin;
+    *kind == EventKind::Started
+        && *at <= end.at
+        && error.is_none()
+        && *micros == 0
+        && *lane == end.lane
+        && *attempt == end.attempt
+        && *session == end.session
+        && *missing == end.missing
+        && *what == end.what
+        && *unknown == end.unknown
 }
 
 /// Puts the beginnings of attempts into the lines of their ends, where both are here and one says all that the other says.
