@@ -91,5 +91,21 @@ record! {
         10 => missing: u64 = default,
         /// `module.function`, for people.
         11 => what: String = default,
+        /// When the attempt began, of an end that tells of that too: it stands for two events, and every store gives them
+        /// back [apart](Self::apart).
+        12 => began: Option<Timestamp> = default,
+    }
+}
+
+impl TaskEvent {
+    /// What it tells, each for itself: the beginning of its attempt, where it tells of that, and all the rest.
+    pub fn apart(mut self) -> (Option<Self>, Self) {
+        let began = self.began.take();
+        (began.map(|at| self.beginning(at)), self)
+    }
+
+    /// The event that the attempt began at that instant, of the event that it ended.
+    pub fn beginning(&self, at: Timestamp) -> Self {
+        Self { kind: EventKind::Started, at, error: None, micros: 0, began: None, ..self.clone() }
     }
 }

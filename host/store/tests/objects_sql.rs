@@ -31,6 +31,7 @@ fn event(task: u8, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent {
         micros: u64::from(task) * 1000,
         missing: 0,
         what: "resize.thumb".into(),
+        began: None,
         unknown: Default::default(),
     }
 }

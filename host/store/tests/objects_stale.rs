@@ -180,6 +180,7 @@ async fn the_mark_of_the_repair_does_not_go_back_and_events_are_seen_once() {
         micros: 0,
         missing: 0,
         what: String::new(),
+        began: None,
         unknown: Default::default(),
     };
     for _ in 0..3 {

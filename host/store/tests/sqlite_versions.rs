@@ -26,6 +26,7 @@ fn event(number: u64, kind: EventKind, at: i64) -> TaskEvent {
         micros: 0,
         missing: 0,
         what: "m.f".into(),
+        began: None,
         unknown: Default::default(),
     }
 }
@@ -89,8 +90,9 @@ async fn events_of_the_first_layout_are_read_and_its_release_goes_on_beside() {
     let second = SqliteEvents::open(Config::new(&path)).await.unwrap();
     assert_eq!(all(&second).await, old, "what was there");
     let new = [event(2, EventKind::Started, 30), event(2, EventKind::Succeeded, 40)];
-    second.append(new.to_vec()).await.unwrap();
-    second.append(old.to_vec()).await.unwrap();
+    let whole = |[begin, end]: [TaskEvent; 2]| TaskEvent { began: Some(begin.at), ..end };
+    second.append(vec![whole(new.clone())]).await.unwrap();
+    second.append(vec![whole(old.clone())]).await.unwrap();
     let beside = event(3, EventKind::Started, 35);
     append(&mut first, &beside).await;
     let [begin, end] = new;

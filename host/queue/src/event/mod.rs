@@ -11,4 +11,4 @@ mod sink;
 pub use repair::Repair;
 pub(crate) use repair::what;
 pub use sink::Sink;
-pub(crate) use sink::{brief, event};
+pub(crate) use sink::{brief, event, of_attempt};

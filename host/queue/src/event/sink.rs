@@ -4,15 +4,16 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use omniq_model::{EventKind, TaskError, TaskEvent, TaskId, Timestamp};
+use omniq_model::{EventKind, SessionId, Task, TaskError, TaskEvent, TaskId, Timestamp};
 use omniq_store::{Clock, EventStore, SystemClock, chain};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::what;
+
 /// Events that wait to be written; one more is dropped.
 const ROOM: usize = 65_536;
-/// Events that are written at once: so many that the end of a quick attempt nearly always comes with its beginning, which
-/// some stores keep in one row.
+/// Events that are written at once.
 const BATCH: usize = 8192;
 /// How long an event waits for others at most.
 const GATHER: Duration = Duration::from_millis(200);
@@ -250,6 +251,22 @@ pub(crate) fn brief(error: &TaskError) -> TaskError {
     }
 }
 
+/// An event of an attempt: which one, whose, and of what.
+pub(crate) fn of_attempt(
+    event: TaskEvent,
+    number: u32,
+    session: SessionId,
+    task: Option<&Task>,
+) -> TaskEvent {
+    TaskEvent {
+        lane: task.map(|task| task.lane.clone()).unwrap_or_default(),
+        attempt: number,
+        session: Some(session),
+        what: task.map(what).unwrap_or_default(),
+        ..event
+    }
+}
+
 /// An event with nothing but what it must have.
 pub(crate) fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent {
     TaskEvent {
@@ -264,6 +281,7 @@ pub(crate) fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) ->
         micros: 0,
         missing: 0,
         what: String::new(),
+        began: None,
         unknown: Default::default(),
     }
 }

@@ -1,12 +1,14 @@
 //! One attempt on its way through the worker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::Instant;
 
-use omniq_model::{Task, TaskId, Timestamp, Token};
+use omniq_model::{EventKind, Task, TaskEvent, TaskId, Timestamp, Token};
 use omniq_sandbox::{Call, Cancel, Command, Function, Module};
 use omniq_store::Session;
+
+use crate::event;
 
 /// An attempt: which task, by which claim.
 #[derive(Debug)]
@@ -26,6 +28,12 @@ pub(crate) struct Attempt {
 impl Attempt {
     pub fn key(&self) -> (TaskId, Token) {
         (self.id, self.token)
+    }
+
+    /// An event about it.
+    pub fn event(&self, kind: EventKind, at: Timestamp) -> TaskEvent {
+        let event = event::event(self.id, self.token.fence, kind, at);
+        event::of_attempt(event, self.number, self.session.id, self.task.as_deref())
     }
 }
 
@@ -65,14 +73,27 @@ pub(crate) enum Why {
     LeaseLost = 3,
 }
 
-/// The switch that stops an attempt, with the reason.
+/// The switch that stops an attempt, with the reason; and when it began.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     why: AtomicU8,
     pub cancel: Cancel,
+    /// Milliseconds; 0 before, and once somebody tells of it.
+    began: AtomicI64,
 }
 
 impl Stop {
+    /// It begins, of which somebody is still to tell.
+    pub fn begins(&self, at: Timestamp) {
+        self.began.store(at.as_millis(), Ordering::Release);
+    }
+
+    /// When it began, for the first who tells of it.
+    pub fn tell_beginning(&self) -> Option<Timestamp> {
+        let began = self.began.swap(0, Ordering::AcqRel);
+        (began != 0).then_some(Timestamp::from_millis(began))
+    }
+
     /// Asks the attempt to stop. The strongest reason counts: a task that was called off and whose lease is lost may
     /// be another's.
     pub fn stop(&self, why: Why) {

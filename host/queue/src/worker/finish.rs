@@ -141,10 +141,13 @@ async fn commit(shared: &Shared, batch: Vec<Done>) {
     count(shared, &ends, &finished);
     if shared.sink.is_on() {
         let ended = attempts.iter().zip(&ends).zip(&finished);
+        let now = shared.sink.now();
         let events: Vec<_> = ended
-            .map(|(((attempt, micros), end), finished)| {
-                let event = shared.event(attempt, kind_of(&end.how, *finished));
-                TaskEvent { error: error_of(&end.how), micros: *micros, ..event }
+            .map(|(((attempt, micros), end), finished)| TaskEvent {
+                error: error_of(&end.how),
+                micros: *micros,
+                began: attempt.stop.tell_beginning(),
+                ..attempt.event(kind_of(&end.how, *finished), now)
             })
             .collect();
         shared.sink.emit_all(events);

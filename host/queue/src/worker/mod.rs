@@ -6,9 +6,11 @@
 //! that cannot reach the store for the time of a lease stops its guests, since others may run their tasks by then.
 
 mod attempt;
+mod beginning;
 mod cancel;
 mod claim;
 mod directive;
+mod dispatch;
 mod finish;
 mod handle;
 mod heartbeat;

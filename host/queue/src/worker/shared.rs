@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use omniq_model::{Name, Pool, SessionId, Task, TaskEvent, TaskId, Token};
+use omniq_model::{EventKind, Name, Pool, SessionId, Task, TaskId, Timestamp, Token};
 use omniq_store::{Held, Lease, Session, TaskStore};
 use tokio::sync::{Notify, watch};
 
@@ -85,6 +85,8 @@ struct Table {
 struct Entry {
     stop: Arc<Stop>,
     session: SessionId,
+    number: u32,
+    task: Option<Arc<Task>>,
     since: Instant,
     /// What it takes in memory.
     bytes: usize,
@@ -156,18 +158,24 @@ impl Shared {
         self.pools().iter().find(|pool| pool.kind() == kind)
     }
 
-    /// How much more may be claimed now.
-    pub fn room(&self) -> Room {
-        let bytes = self.options.claim_bytes.saturating_sub(self.table().bytes);
-        Room { tasks: self.room_for_tasks(), bytes }
+    /// The kind of pool an attempt is for.
+    pub fn kind_of(&self, attempt: &Attempt) -> Pool {
+        attempt.task.as_ref().and_then(|task| task.pool).unwrap_or(self.options.pool)
     }
 
-    fn room_for_tasks(&self) -> usize {
+    /// How much more may be claimed now, with these on their way to the pools.
+    pub fn room(&self, fresh: &[Attempt]) -> Room {
+        let bytes = self.options.claim_bytes.saturating_sub(self.table().bytes);
+        Room { tasks: self.room_for_tasks(fresh), bytes }
+    }
+
+    fn room_for_tasks(&self, fresh: &[Attempt]) -> usize {
         if self.outbox.is_full() {
             return 0;
         }
         let Some(default) = self.pool(None) else { return 0 };
-        let all: usize = self.pools().iter().map(|pool| pool.load().held()).sum();
+        let held: usize = self.pools().iter().map(|pool| pool.load().held()).sum();
+        let all = held + fresh.len();
         let mut slots = self.options.slots;
         let mut ahead = 0;
         let mut most_now = self.options.batch;
@@ -182,7 +190,8 @@ impl Shared {
             } else {
                 // What is claimed now could all be for this pool, and would only stand in line here.
                 let line = if load.is_sober() { load.slots() } else { 2 * load.slots() + prefetch };
-                let free = line.saturating_sub(load.held());
+                let coming = fresh.iter().filter(|attempt| self.kind_of(attempt) == pool.kind());
+                let free = line.saturating_sub(load.held() + coming.count());
                 if free == 0 {
                     return 0;
                 }
@@ -212,7 +221,14 @@ impl Shared {
                 print.toggle(lease.id, lease.token, true);
             }
             *all += bytes;
-            let entry = Entry { stop: Arc::clone(&stop), session, since, bytes };
+            let entry = Entry {
+                stop: Arc::clone(&stop),
+                session,
+                number: lease.attempt,
+                task: lease.task.as_ref().ok().map(Arc::clone),
+                since,
+                bytes,
+            };
             entries.insert((lease.id, lease.token), entry);
             stops.push(stop);
         }
@@ -383,16 +399,18 @@ impl Shared {
 
     // Events
 
-    /// An event about an attempt.
-    pub fn event(&self, attempt: &Attempt, kind: omniq_model::EventKind) -> TaskEvent {
-        let task = attempt.task.as_deref();
-        TaskEvent {
-            lane: task.map(|task| task.lane.clone()).unwrap_or_default(),
-            attempt: attempt.number,
-            session: Some(attempt.session.id),
-            what: task.map(event::what).unwrap_or_default(),
-            ..event::event(attempt.id, attempt.token.fence, kind, self.sink.now())
-        }
+    /// Tells of attempts held for so long that they have begun, if nobody has yet.
+    pub fn tell_beginnings(&self, span: Duration) {
+        let table = self.table();
+        let old = table.entries.iter().filter(|(_, entry)| entry.since.elapsed() >= span);
+        let begun = old.filter_map(|(key, entry)| Some((key, entry, entry.stop.tell_beginning()?)));
+        let event = |((id, token), entry, at): (&(TaskId, Token), &Entry, Timestamp)| {
+            let event = event::event(*id, token.fence, EventKind::Started, at);
+            event::of_attempt(event, entry.number, entry.session, entry.task.as_deref())
+        };
+        let events: Vec<_> = begun.map(event).collect();
+        drop(table);
+        self.sink.emit_all(events);
     }
 
     /// How people call a task's module.

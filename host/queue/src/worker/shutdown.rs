@@ -71,6 +71,7 @@ async fn let_go(shared: &Shared) {
 }
 
 async fn close(shared: &Shared, until: Instant) {
+    shared.tell_beginnings(Duration::ZERO);
     let session = shared.session();
     let left = until.saturating_duration_since(Instant::now()).max(SLACK);
     match timeout(left, shared.tasks().close_session(&session)).await {

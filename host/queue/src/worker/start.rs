@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::handle::WorkerHandle;
 use super::options::WorkerOptions;
 use super::shared::Shared;
-use super::{cancel, claim, finish, heartbeat, impatience, shutdown};
+use super::{beginning, cancel, claim, finish, heartbeat, impatience, shutdown};
 use crate::ends::Ends;
 use crate::event::Sink;
 use crate::keeper::{self, Keeper};
@@ -129,6 +129,9 @@ async fn work(shared: Arc<Shared>, sandbox: Sandbox) -> Result<(), String> {
     let (mut aides, mut keeper) = (JoinSet::new(), JoinSet::new());
     aides.spawn(cancel::run(Arc::clone(&shared)));
     aides.spawn(impatience::run(Arc::clone(&shared)));
+    if shared.sink.is_on() {
+        aides.spawn(beginning::run(Arc::clone(&shared)));
+    }
     if shared.options.keeper {
         keeper.spawn(keeper::run(keeper_of(&shared)));
     }

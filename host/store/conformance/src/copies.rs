@@ -146,6 +146,7 @@ async fn fill_events(kit: &Kit) -> u64 {
         micros: 15,
         missing: 0,
         what: "job.run".into(),
+        began: None,
         unknown: Default::default(),
     };
     events.append(kinds.map(event).into()).await.unwrap();

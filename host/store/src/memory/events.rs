@@ -106,7 +106,10 @@ impl EventStore for MemoryEvents {
 
     async fn append(&self, events: Vec<TaskEvent>) -> Result<()> {
         let mut kept = lock(&self.0)?;
-        events.into_iter().for_each(|event| kept.append(event));
+        for event in events {
+            let (began, event) = event.apart();
+            began.into_iter().chain([event]).for_each(|event| kept.append(event));
+        }
         Ok(())
     }
 
@@ -163,6 +166,7 @@ mod tests {
             micros: 0,
             missing: 0,
             what: String::new(),
+            began: None,
             unknown: Default::default(),
         }
     }

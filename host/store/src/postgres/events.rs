@@ -59,8 +59,10 @@ impl EventStore for PostgresEvents {
         if events.is_empty() {
             return Ok(());
         }
+        let apart = events.into_iter().map(TaskEvent::apart);
+        let events = apart.flat_map(|(began, event)| began.into_iter().chain([event]));
         let encoded = |event: TaskEvent| (record::encode(&event), event);
-        let events = events.into_iter().map(encoded).collect();
+        let events = events.map(encoded).collect();
         self.db.ask(Command::Append(events), "keep events").await
     }
 

@@ -1,7 +1,5 @@
 //! The event store, in a file of its own: it has its own writer, so that events never hold tasks up.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp, record};
 use sqlx::{Row, SqliteConnection};
@@ -58,7 +56,8 @@ impl EventStore for SqliteEvents {
         if events.is_empty() {
             return Ok(());
         }
-        self.db.ask(Command::Append(lines(events)), "keep events").await
+        let lines = events.into_iter().map(Line::of).collect();
+        self.db.ask(Command::Append(lines), "keep events").await
     }
 
     async fn query(
@@ -100,8 +99,9 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn of(event: TaskEvent) -> Self {
-        Self { bytes: record::encode(&event), event, began: None }
+    fn of(mut event: TaskEvent) -> Self {
+        let began = event.began.take();
+        Self { bytes: record::encode(&event), event, began }
     }
 
     /// So many bytes go into the store.
@@ -130,62 +130,6 @@ impl Line {
     }
 }
 
-/// The event that an attempt began at that instant, of the event that it ended.
-fn beginning(end: &TaskEvent, at: Timestamp) -> TaskEvent {
-    TaskEvent { kind: EventKind::Started, at, error: None, micros: 0, ..end.clone() }
-}
-
-/// Whether [`beginning`] makes the one of the other, which has the same task and fence.
-fn begins(begin: &TaskEvent, end: &TaskEvent) -> bool {
-    // Each field by name: one that is new must be looked at too.
-    let TaskEvent {
-        task: _,
-        fence: _,
-        kind,
-        at,
-        lane,
-        attempt,
-        session,
-        error,
-        micros,
-        missing,
-        what,
-        unknown,
-    } = begin;
-    *kind == EventKind::Started
-        && *at <= end.at
-        && error.is_none()
-        && *micros == 0
-        && *lane == end.lane
-        && *attempt == end.attempt
-        && *session == end.session
-        && *missing == end.missing
-        && *what == end.what
-        && *unknown == end.unknown
-}
-
-/// Puts the beginnings of attempts into the lines of their ends, where both are here and one says all that the other says.
-fn lines(events: Vec<TaskEvent>) -> Vec<Line> {
-    let mut begun = HashMap::with_capacity(events.len());
-    let mut began = vec![None; events.len()];
-    let mut told = vec![false; events.len()];
-    for (index, event) in events.iter().enumerate() {
-        let key = (event.task, event.fence);
-        if event.kind == EventKind::Started {
-            begun.insert(key, index);
-        } else if event.kind.ends_attempt()
-            && let Some(begin) = begun.remove(&key)
-            && begins(&events[begin], event)
-        {
-            (began[index], told[begin]) = (Some(events[begin].at), true);
-        }
-    }
-    let lines = events.into_iter().zip(began).zip(told).filter(|(_, told)| !told);
-    let line =
-        |((event, began), _)| Line { bytes: record::encode::<TaskEvent>(&event), event, began };
-    lines.map(line).collect()
-}
-
 async fn query(
     conn: &mut SqliteConnection,
     filter: &EventFilter,
@@ -198,7 +142,7 @@ async fn query(
             .map_err(|error| Fault::Corrupt(error.to_string()))?;
         let (position, own): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
         if own == 0 {
-            event = beginning(&event, Timestamp::from_millis(row.try_get(0)?));
+            event = event.beginning(Timestamp::from_millis(row.try_get(0)?));
         }
         Ok((position.wrapping_mul(2).wrapping_add(own).cast_unsigned(), event))
     };
@@ -283,7 +227,7 @@ impl Tx<'_> {
         if self.insert_lines(&WHOLE, &whole).await? == whole.len() as u64 {
             whole.clear();
         }
-        let begun = |line: &&Line| Some(Line::of(beginning(&line.event, line.began?)));
+        let begun = |line: &&Line| Some(Line::of(line.event.beginning(line.began?)));
         let beginnings: Vec<Line> = whole.iter().filter_map(begun).collect();
         plain.extend(beginnings.iter().chain(whole));
         self.append_apart(&plain).await

@@ -29,7 +29,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// The backend's name.
     fn name(&self) -> &'static str;
 
-    /// Keeps events; one that is kept already (same task, fence and kind) stays as it is.
+    /// Keeps events; one that is kept already (same task, fence and kind) stays as it is. An end that says when its attempt
+    /// [began](TaskEvent::began) is two.
     async fn append(&self, events: Vec<TaskEvent>) -> Result<()>;
 
     /// Events that fit, in the order of their time, at most `max`, after the position `after`; each with its position.

@@ -20,6 +20,7 @@ fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent 
         micros: 1500,
         missing: 0,
         what: "resize.thumb".into(),
+        began: None,
         unknown: Default::default(),
     }
 }
@@ -113,6 +114,11 @@ fn attempt(task: TaskId, fence: u64, from: Timestamp, to: Timestamp) -> [TaskEve
     [TaskEvent { kind: EventKind::Started, at: from, error: None, micros: 0, ..end.clone() }, end]
 }
 
+/// Both told by the end.
+fn told_by_its_end([begin, end]: [TaskEvent; 2]) -> TaskEvent {
+    TaskEvent { began: Some(begin.at), ..end }
+}
+
 /// Some stores keep both in one row.
 pub(crate) async fn an_attempt_that_is_told_at_once_is_two_events(kit: &Kit) {
     let (mine, theirs) = (kit.task().id, kit.task().id);
@@ -120,9 +126,11 @@ pub(crate) async fn an_attempt_that_is_told_at_once_is_two_events(kit: &Kit) {
     let [second, third] = attempt(theirs, 1, START + TICK, START + TICK * 2);
     let retried = event(mine, 1, EventKind::Retried, START + TICK * 3);
     let all = [first, second, third, retried, last].to_vec();
-    let told = [4, 1, 0, 3, 2, 1, 4].map(|index: usize| all[index].clone());
-    // In any order, and in one call or in two.
-    kit.events().append(told.to_vec()).await.unwrap();
+    // In any order, in one event or in two, in one call or in two.
+    let whole = told_by_its_end([all[0].clone(), all[4].clone()]);
+    let told = [1, 3, 2, 1].map(|index: usize| all[index].clone());
+    kit.events().append([&[whole.clone()], told.as_slice(), &[whole]].concat()).await.unwrap();
+    assert_eq!(query(kit, &EventFilter::default()).await, all);
     kit.events().append(all.clone()).await.unwrap();
     assert_eq!(query(kit, &EventFilter::default()).await, all);
     for most in 1..=4 {
@@ -154,18 +162,31 @@ pub(crate) async fn an_attempt_that_is_told_at_once_is_two_events(kit: &Kit) {
 /// Whichever of them came before.
 pub(crate) async fn an_attempt_that_is_told_again_is_kept_once(kit: &Kit) {
     let mut all = Vec::new();
-    for (at, known) in (0..).step_by(10).zip([vec![0], vec![1], vec![0, 1], vec![]]) {
+    // The beginning, the end, and both told by the end.
+    let ways: [(&[usize], &[usize]); 8] = [
+        (&[0], &[0, 1]),
+        (&[1], &[0, 1]),
+        (&[0, 1], &[0, 1]),
+        (&[2], &[0, 1]),
+        (&[0], &[2]),
+        (&[1], &[2]),
+        (&[0, 1], &[2]),
+        (&[2], &[2, 2]),
+    ];
+    for (at, (known, told)) in (0..).step_by(10).zip(ways) {
         let from = START + TICK * at;
-        let [begin, end] = attempt(kit.task().id, 1, from, from + TICK);
-        let both = [begin, end];
-        let known = known.into_iter().map(|index: usize| both[index].clone());
-        kit.events().append(known.collect()).await.unwrap();
-        kit.events().append(both.to_vec()).await.unwrap();
-        all.extend(both.clone());
-        assert_eq!(query(kit, &EventFilter::default()).await, all, "once");
+        let both = attempt(kit.task().id, 1, from, from + TICK);
+        let [begin, end] = both.clone();
+        let forms = [begin, end, told_by_its_end(both.clone())];
+        let of = |which: &[usize]| which.iter().map(|form| forms[*form].clone()).collect();
+        kit.events().append(of(known)).await.unwrap();
+        kit.events().append(of(told)).await.unwrap();
+        all.extend(both);
+        assert_eq!(query(kit, &EventFilter::default()).await, all, "once: {known:?}, {told:?}");
         // Each of them once more, alone and as if it were another.
-        for mut again in both {
+        for mut again in forms {
             again.at = again.at + TICK * 2;
+            again.began = again.began.map(|at| at + TICK * 2);
             kit.events().append(vec![again]).await.unwrap();
         }
         assert_eq!(query(kit, &EventFilter::default()).await, all, "as it was first");
@@ -179,7 +200,7 @@ pub(crate) async fn an_end_may_say_other_things_than_the_beginning(kit: &Kit) {
     let other = TaskEvent { session: None, what: "other".into(), ..end };
     kit.events().append(vec![begin.clone(), other.clone()]).await.unwrap();
     let [late, early] = attempt(task, 2, START + WHILE, START + TICK * 2);
-    kit.events().append(vec![late.clone(), early.clone()]).await.unwrap();
+    kit.events().append(vec![told_by_its_end([late.clone(), early.clone()])]).await.unwrap();
     assert_eq!(query(kit, &EventFilter::default()).await, [begin, other, early, late]);
 }
 
@@ -187,12 +208,12 @@ pub(crate) async fn an_end_may_say_other_things_than_the_beginning(kit: &Kit) {
 pub(crate) async fn the_beginning_of_an_attempt_is_forgotten_before_its_end(kit: &Kit) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let [begin, end] = attempt(kit.task().id, 1, START, START + DAY);
-    kit.events().append(vec![begin, end.clone()]).await.unwrap();
+    kit.events().append(vec![told_by_its_end([begin, end.clone()])]).await.unwrap();
     assert_eq!(kit.events().purge(START + DAY, 10).await.unwrap(), 1);
     assert_eq!(query(kit, &EventFilter::default()).await, [end]);
     assert_eq!(kit.events().purge(START + DAY * 2, 10).await.unwrap(), 1);
     let both = attempt(kit.task().id, 1, START, START + TICK);
-    kit.events().append(both.to_vec()).await.unwrap();
+    kit.events().append(vec![told_by_its_end(both)]).await.unwrap();
     assert_eq!(kit.events().purge(START + DAY, 10).await.unwrap(), 2);
     assert_eq!(query(kit, &EventFilter::default()).await, []);
 }

@@ -377,6 +377,7 @@ fn events_and_records_tell_the_same_story() {
         micros: 0,
         missing: 0,
         what: String::new(),
+        began: None,
         unknown: Default::default(),
     };
     let offers = [Entry::acked(id(1))];

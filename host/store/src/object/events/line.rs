@@ -152,6 +152,7 @@ fn plain(line: &Map<String, Value>) -> Option<TaskEvent> {
         micros: number("micros")?,
         missing: number("missing")?,
         what: text("what")?.to_owned(),
+        began: None,
         unknown: Default::default(),
     })
 }
@@ -175,6 +176,7 @@ mod tests {
             micros: 1500,
             missing: 0,
             what: "resize.thumb".into(),
+            began: None,
             unknown: Default::default(),
         }
     }

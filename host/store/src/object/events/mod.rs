@@ -142,8 +142,11 @@ impl Inner {
     fn take(self: &Arc<Self>, events: Vec<TaskEvent>) -> bool {
         let mut buffer = self.buffer();
         for event in events {
-            if buffer.known.insert(identity(&event)) {
-                buffer.events.push(event);
+            let (began, event) = event.apart();
+            for event in began.into_iter().chain([event]) {
+                if buffer.known.insert(identity(&event)) {
+                    buffer.events.push(event);
+                }
             }
         }
         if !buffer.scheduled {

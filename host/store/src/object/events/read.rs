@@ -202,6 +202,7 @@ fn gap(hour: Hour, order: &str, index: usize, reason: &str) -> TaskEvent {
         micros: 0,
         missing: 1,
         what: format!("line {} of {order}: {reason}", index + 1),
+        began: None,
         unknown: Default::default(),
     }
 }

@@ -74,6 +74,7 @@ mod tests {
             micros: 0,
             missing: 0,
             what: String::new(),
+            began: None,
             unknown: Default::default(),
         };
         let events = [at(10), at(3_600_000), at(20)];
