@@ -258,7 +258,7 @@ impl Tx<'_> {
                   from omniq_task t cross join omniq_body b on b.seq = t.seq
                  where t.state = 2 and t.lane = ?1
                    and not exists(select 1 from omniq_lane l where l.id = ?1 and l.paused = 1)
-                 order by t.rank, t.seq limit ?2)";
+                 order by t.rank, t.seq limit +?2)";
         let lines: Option<String> = sqlx::query_scalar(READY)
             .bind(lane)
             .bind(i64::try_from(max).unwrap_or(i64::MAX))

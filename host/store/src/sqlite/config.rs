@@ -66,7 +66,7 @@ impl Config {
             .pragma("wal_autocheckpoint", "4000")
             // No larger than a commit needs: whenever SQLite has put the pages of a full node in order it looks through the
             // whole cache at the next commit, which took a seventh of the writer's time with 64 MiB.
-            .pragma("cache_size", "-16384")
+            .pragma("cache_size", "-4096")
             .thread_name(|_| "omniq-sqlite-write".to_owned())
     }
 
