@@ -35,7 +35,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Tasks of each measurement
-    #[arg(long, value_name = "TASKS", default_value_t = 100_000)]
+    #[arg(long, value_name = "TASKS", default_value_t = 400_000)]
     tasks: usize,
     /// How many tasks wait for the part `backlog`
     #[arg(long, value_name = "TASKS", default_value_t = 1_000_000)]

@@ -17,6 +17,8 @@ pub struct Flaky {
     /// So many answers of claims and finishes are lost after the store did what they asked for.
     pub lost_claims: AtomicU32,
     pub lost_finishes: AtomicU32,
+    /// So many claims are answered; those after them hang.
+    pub answered_claims: AtomicU32,
     /// So many calls of finish are refused before anything is done.
     pub refused_finishes: AtomicU32,
     /// Tasks come out of claims unreadable.
@@ -43,6 +45,7 @@ impl Flaky {
             is_deaf: AtomicBool::new(false),
             lost_claims: AtomicU32::new(0),
             lost_finishes: AtomicU32::new(0),
+            answered_claims: AtomicU32::new(u32::MAX),
             refused_finishes: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
@@ -108,6 +111,9 @@ macro_rules! pass {
 
             async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
                 self.gate("claim").await?;
+                if !is_due(&self.answered_claims) {
+                    std::future::pending::<()>().await;
+                }
                 self.claims.fetch_add(1, Ordering::AcqRel);
                 let mut leases = self.inner.claim(session, wants).await?;
                 if !leases.is_empty() && is_due(&self.lost_claims) {

@@ -40,7 +40,7 @@ pub const NUMBER_TYPE: &str = "(result u32)";
 pub const BYTES_TYPE: &str = "(param \"size\" u32) (result (list u8))";
 
 /// The longest that any wait of a test takes before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A component that exports `run`.
 pub fn component(body: &str, ty: &str) -> Vec<u8> {

@@ -117,6 +117,24 @@ async fn two_workers_share_and_no_task_runs_twice() {
 }
 
 #[tokio::test]
+async fn what_is_claimed_runs_while_the_next_claim_takes_its_time() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let worker = kit.start(WorkerOptions { batch: 8, slots: 8, ..thread() }).await;
+    let first = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
+    kit.end(first).await;
+    kit.tasks.answered_claims.store(1, Ordering::Release);
+    let tasks: Vec<_> = (0..1000).map(|_| kit.task(&add, &[0x82, 1, 1])).collect();
+    let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
+    kit.tasks.enqueue(tasks).await.unwrap();
+    let ended = |infos: &[omniq_store::Info]| {
+        infos.iter().filter(|info| info.head.state == State::Succeeded).count()
+    };
+    kit.until_all(&ids, |infos| ended(infos) == 8).await;
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn only_its_own_queues_are_worked_on() {
     let kit = Kit::new();
     let add = kit.push(component(ADD, ADD_TYPE)).await;
@@ -129,6 +147,40 @@ async fn only_its_own_queues_are_worked_on() {
     assert_eq!(kit.end(own).await.state, State::Succeeded);
     worker.stop(Duration::from_secs(5)).await;
     assert_eq!(kit.info(other).await.head.fence, 0);
+}
+
+#[tokio::test]
+async fn the_log_tells_that_an_attempt_began_while_it_runs_or_with_its_end() {
+    let mut kit = Kit::new();
+    let (add, spin) =
+        (kit.push(component(ADD, ADD_TYPE)).await, kit.push(component(SPIN, NUMBER_TYPE)).await);
+    let events = kit.with_events();
+    let kinds = async |task: TaskId| {
+        let filter = EventFilter { task: Some(task), ..EventFilter::default() };
+        let found = events.query(&filter, None, 100).await.unwrap();
+        found.into_iter().map(|(_, event)| (event.kind, event.attempt)).collect::<Vec<_>>()
+    };
+    let worker = kit.start(thread()).await;
+    let long = kit.enqueue(kit.task(&spin, &[0x80])).await;
+    let told = tokio::time::timeout(PATIENCE, async {
+        while kinds(long).await != [(EventKind::Started, 1)] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    told.await.expect("it is told while the attempt runs");
+    let quick = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
+    kit.end(quick).await;
+    kit.cancel(long).await;
+    kit.end(long).await;
+    // Neither ended nor told of yet.
+    let last = kit.enqueue(kit.task(&spin, &[0x80])).await;
+    kit.until_running(&worker, 1).await;
+    worker.stop(Duration::ZERO).await;
+    kit.sink.close().await;
+    let whole = |end| vec![(EventKind::Started, 1), (end, 1)];
+    assert_eq!(kinds(quick).await, whole(EventKind::Succeeded));
+    assert_eq!(kinds(long).await, whole(EventKind::Cancelled));
+    assert_eq!(kinds(last).await, whole(EventKind::Released));
 }
 
 #[tokio::test]
