@@ -128,8 +128,10 @@ pub(crate) async fn an_attempt_that_is_told_at_once_is_two_events(kit: &Kit) {
     let all = [first, second, third, retried, last].to_vec();
     // In any order, in one event or in two, in one call or in two.
     let whole = told_by_its_end([all[0].clone(), all[4].clone()]);
-    let told = [1, 3, 2, 1].map(|index: usize| all[index].clone());
-    kit.events().append([&[whole.clone()], told.as_slice(), &[whole]].concat()).await.unwrap();
+    let mut told = vec![whole.clone()];
+    told.extend([1, 3, 2, 1].map(|index: usize| all[index].clone()));
+    told.push(whole);
+    kit.events().append(told).await.unwrap();
     assert_eq!(query(kit, &EventFilter::default()).await, all);
     kit.events().append(all.clone()).await.unwrap();
     assert_eq!(query(kit, &EventFilter::default()).await, all);
