@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod again;
 pub mod blocking;
 pub mod config;
 pub mod ends;

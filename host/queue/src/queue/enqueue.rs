@@ -1,14 +1,14 @@
 //! From what was said about tasks to tasks in the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use omniq_model::{Backoff, EventKind, Lane, Retry, Span, Task, TaskEvent, TaskId, Unique};
-use omniq_store::{Enqueued, TaskStore, chain, failpoint};
+use omniq_store::{Enqueued, TaskStore, failpoint};
 use tokio::task::JoinHandle;
 
 use super::catalog::Target;
 use super::{NewTask, Queue, Spec, TaskHandle};
+use crate::again::again;
 use crate::error::{Error, Result};
 use crate::event::{event, what};
 
@@ -16,9 +16,6 @@ use crate::event::{event, what};
 const CHUNK: usize = 1000;
 /// Bytes of arguments after which no more are: others of the store must not wait long for their turn.
 const CHUNK_BYTES: usize = 8 << 20;
-/// Pauses between the tries to hand tasks over while the store does not answer: the same tasks under the same ids may be
-/// handed over again and again.
-const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
 
 impl Queue {
     /// Puts many tasks into the store, in their order; far cheaper than one by one. Each has an outcome of its own, in the
@@ -271,21 +268,10 @@ impl Memo {
     }
 }
 
-/// Gives tasks to the store, again and again while it does not answer.
+/// Gives tasks to the store, again and again while it does not answer: the same tasks under the same ids.
 async fn hand_over(store: &dyn TaskStore, tasks: Vec<Task>) -> omniq_store::Result<Vec<Enqueued>> {
     failpoint::hit("enqueue.before");
-    for pause in PAUSES {
-        match store.enqueue(tasks.clone()).await {
-            // One that rests says itself when to come back: the caller is not to wait for that.
-            Err(error) if error.kind().is_passing() && error.retry_after().is_none() => {
-                tracing::warn!(error = %chain(&error), tasks = tasks.len(), "the task store did not answer, trying again");
-                tokio::time::sleep(pause).await;
-            }
-            answers => {
-                failpoint::hit("enqueue.after_answer");
-                return answers;
-            }
-        }
-    }
-    store.enqueue(tasks).await
+    let answers = again(|| store.enqueue(tasks.clone())).await;
+    failpoint::hit("enqueue.after_answer");
+    answers
 }

@@ -16,6 +16,7 @@ use super::handle::WorkerHandle;
 use super::options::WorkerOptions;
 use super::shared::Shared;
 use super::{beginning, cancel, claim, finish, heartbeat, impatience, shutdown};
+use crate::again::again;
 use crate::ends::Ends;
 use crate::event::Sink;
 use crate::keeper::{self, Keeper};
@@ -64,7 +65,7 @@ impl Worker {
         if !matches!(options.pool, Pool::Async | Pool::Thread) {
             return Err(StartError::Pool(options.pool));
         }
-        let session = open_session(&*stores.tasks, &options).await?;
+        let session = again(|| open_session(&*stores.tasks, &options)).await?;
         let seed = options.seed.unwrap_or_else(random);
         let shared = Arc::new(Shared::new(stores, options, ends, sink, session, seed));
         open_pools(&shared)?;

@@ -21,6 +21,8 @@ pub struct Flaky {
     pub answered_claims: AtomicU32,
     /// So many calls of finish are refused before anything is done.
     pub refused_finishes: AtomicU32,
+    /// The same of sessions to be opened.
+    pub refused_sessions: AtomicU32,
     /// Tasks come out of claims unreadable.
     pub is_garbled: AtomicBool,
     /// No call gets through: each fails, or none ever ends.
@@ -47,6 +49,7 @@ impl Flaky {
             lost_finishes: AtomicU32::new(0),
             answered_claims: AtomicU32::new(u32::MAX),
             refused_finishes: AtomicU32::new(0),
+            refused_sessions: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
             is_hung: AtomicBool::new(false),
@@ -73,7 +76,11 @@ impl Flaky {
         if self.is_hung.load(Ordering::Acquire) {
             std::future::pending::<()>().await;
         }
-        if self.is_down.load(Ordering::Acquire) { Err(cut("do anything")) } else { Ok(()) }
+        let is_refused = call == "open_session" && is_due(&self.refused_sessions);
+        if is_refused || self.is_down.load(Ordering::Acquire) {
+            return Err(cut("do anything"));
+        }
+        Ok(())
     }
 }
 

@@ -52,6 +52,17 @@ async fn a_worker_that_stops_closes_its_session() {
 }
 
 #[tokio::test]
+async fn a_worker_starts_though_the_store_is_away_for_a_moment() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    kit.tasks.refused_sessions.store(2, Ordering::Release);
+    let worker = kit.start(thread()).await;
+    let id = kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
+    assert_eq!(inline(&kit.result(id).await), [15]);
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn what_runs_when_its_worker_is_asked_to_stop_is_finished() {
     let kit = Kit::new();
     // About a quarter of a second.

@@ -1,4 +1,4 @@
--- An attempt that began and ended within what was written together is one row: its end, which says when it began. A version
--- that does not know the column reads the ends, and misses the beginnings.
+-- An attempt whose end tells when it began is one row, the end. A version that does not know the column reads the ends, and
+-- misses the beginnings.
 alter table omniq_event add column began integer;
 create index omniq_event_began on omniq_event(began) where began is not null;
