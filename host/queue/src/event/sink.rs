@@ -121,8 +121,8 @@ impl Sink {
         let before = buffer.events.len();
         for event in events {
             if buffer.closing || buffer.events.len() >= ROOM {
-                buffer.missing += 1;
-                buffer.lost += 1;
+                buffer.missing += told(&event);
+                buffer.lost += told(&event);
             } else {
                 buffer.events.push(event);
             }
@@ -163,6 +163,11 @@ impl Shared {
     }
 }
 
+/// How many events it tells of: an end that says when its attempt began tells of two.
+fn told(event: &TaskEvent) -> u64 {
+    1 + u64::from(event.began.is_some())
+}
+
 /// Writes events until the sink is closed and all are written.
 async fn flush(shared: Arc<Shared>) {
     let mut gaps = 0;
@@ -183,7 +188,7 @@ async fn flush(shared: Arc<Shared>) {
             let _ = tokio::time::timeout(GATHER, shared.wake.notified()).await;
         }
         let batch = take(&shared, &mut gaps);
-        let count = batch.len() as u64;
+        let count: u64 = batch.iter().map(told).sum();
         if !append(&shared, batch).await {
             return;
         }
@@ -302,14 +307,17 @@ mod tests {
         let fences = 1..=ROOM as u64 + 10;
         sink.emit_all(fences.map(|fence| event(task, fence, EventKind::Started, sink.now())));
         assert_eq!(sink.counts(), (0, 10));
+        let end = event(task, 1, EventKind::Succeeded, sink.now());
+        sink.emit(TaskEvent { began: Some(end.at), ..end });
+        assert_eq!(sink.counts(), (0, 12), "it tells of two");
         sink.close().await;
         let gaps = EventFilter { kinds: vec![EventKind::Gap], ..EventFilter::default() };
         let gaps = store.query(&gaps, None, 10).await.unwrap();
-        assert_eq!(gaps.iter().map(|(_, gap)| gap.missing).collect::<Vec<_>>(), [10]);
+        assert_eq!(gaps.iter().map(|(_, gap)| gap.missing).collect::<Vec<_>>(), [12]);
         let all = EventFilter { task: Some(task), ..EventFilter::default() };
         assert_eq!(store.query(&all, None, ROOM * 2).await.unwrap().len(), ROOM);
         sink.emit(event(task, 0, EventKind::Enqueued, sink.now()));
-        assert_eq!(sink.counts().1, 11, "a closed sink takes nothing");
+        assert_eq!(sink.counts().1, 13, "a closed sink takes nothing");
     }
 
     #[tokio::test]
