@@ -12,7 +12,7 @@ use omniq_model::{Lane, Name, Schedule, SessionId, TaskId, Timestamp, Token};
 use omniq_store::{
     Admin, Beat, Caps, Changes, CopyPage, Counts, Due, End, Enqueued, Error, Filter, Finished,
     Fire, Fired, Held, Imported, Info, Interest, Layout, Lease, Moved, Outcome, Page, Report,
-    Result, Select, Session, Stats, TaskCopy, TaskStore, Want, WorkerInfo,
+    Restored, Result, Select, Session, Stats, TaskCopy, TaskStore, Want, WorkerInfo,
 };
 
 use crate::roll::Rolls;
@@ -254,6 +254,13 @@ impl Admin for Faulty {
 
     async fn finish_migration(&self) -> Result<Layout> {
         self.of_inner()?.finish_migration().await
+    }
+
+    async fn restored(&self) -> Result<Restored> {
+        self.before("restored")?;
+        let answer = self.of_inner()?.restored().await;
+        self.after("restored")?;
+        answer
     }
 
     async fn stats(&self) -> Result<Stats> {

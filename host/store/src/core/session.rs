@@ -7,6 +7,7 @@ use omniq_model::{SessionId, State, TaskId, Timestamp, Token};
 
 use super::Core;
 use super::slot::{Ix, Slot};
+use crate::traits::raised;
 use crate::{Beat, Held, Moved, Session};
 
 #[derive(Debug, Default)]
@@ -61,6 +62,11 @@ impl Sessions {
                 session.expires = expires;
             }
         }
+    }
+
+    fn close_all(&mut self) {
+        self.all.clear();
+        self.by_expiry.clear();
     }
 
     fn close(&mut self, id: SessionId) {
@@ -196,11 +202,28 @@ impl Core {
                 !known.contains(&(slot.id, slot.token))
             })
             .collect();
-        lost.into_iter()
-            .map(|ix| {
-                self.put_back(now, ix, now, |slot| slot.attempt = slot.attempt.saturating_sub(1));
-                self.slots[ix].moved(State::Running)
-            })
-            .collect()
+        lost.into_iter().map(|ix| self.give_back(now, ix)).collect()
+    }
+
+    /// Puts a running task back as if it had not been claimed.
+    fn give_back(&mut self, now: Timestamp, ix: Ix) -> Moved {
+        self.put_back(now, ix, now, |slot| slot.attempt = slot.attempt.saturating_sub(1));
+        self.slots[ix].moved(State::Running)
+    }
+
+    /// See [`Admin::restored`](crate::Admin::restored).
+    pub fn restored(&mut self, now: Timestamp) -> Vec<Moved> {
+        let running = self.by_state[usize::from(State::Running.number())].values();
+        let running: Vec<Ix> = running.copied().collect();
+        let moved = running.into_iter().map(|ix| self.give_back(now, ix)).collect();
+        self.sessions.close_all();
+        for state in [State::Blocked, State::Scheduled, State::Ready] {
+            for ix in self.by_state[usize::from(state.number())].values() {
+                let slot = &mut self.slots[*ix];
+                slot.token = Token { fence: raised(slot.token.fence), nonce: 0 };
+                slot.committed = false;
+            }
+        }
+        moved
     }
 }

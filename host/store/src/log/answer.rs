@@ -92,6 +92,7 @@ impl Command {
                 core.spare(now, leapt);
                 Answer::Done
             }
+            Self::Restored => Answer::Moved(core.restored(now)),
         }
     }
 }

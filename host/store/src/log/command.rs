@@ -56,6 +56,8 @@ pub enum Command {
     /// The clock has leapt so far, over time in which no session could report. Nobody asks for it: who writes to the log
     /// puts it before the first command after a leap. See [`Clock::leapt`](crate::Clock::leapt).
     Spare(Duration),
+    /// [`Admin::restored`](crate::Admin::restored), but for the incarnation, which is not in the log.
+    Restored,
 }
 
 impl Command {
@@ -82,6 +84,7 @@ impl Command {
             Self::Fire(_) => "fire",
             Self::Import(_) => "import",
             Self::Spare(_) => "spare",
+            Self::Restored => "restored",
         }
     }
 
@@ -164,6 +167,7 @@ impl Command {
                 out.byte(20);
                 out.span(*leapt);
             }
+            Self::Restored => out.byte(21),
         }
     }
 
@@ -199,6 +203,7 @@ impl Command {
             18 => Self::Fire(input.list(read_fire)?),
             19 => Self::Import(input.list(read_copy)?),
             20 => Self::Spare(input.span()?),
+            21 => Self::Restored,
             other => return Err(bad(format!("this version knows no command {other}"))),
         })
     }

@@ -12,7 +12,8 @@ use crate::watch::Watch;
 use crate::{
     Admin, Beat, Caps, Changes, Clock, CopyPage, Counts, Due, Durability, End, Enqueued, Filter,
     Finished, Fire, Fired, Held, Imported, Info, Interest, Layout, Lease, Moved, Outcome, Page,
-    Report, Result, Select, Session, Stats, TaskCopy, TaskStore, Want, Weakness, WorkerInfo,
+    Report, Restored, Result, Select, Session, Stats, TaskCopy, TaskStore, Want, Weakness,
+    WorkerInfo,
 };
 
 /// Tasks in memory. Clones share them.
@@ -229,6 +230,11 @@ impl Admin for MemoryTasks {
 
     async fn finish_migration(&self) -> Result<Layout> {
         Ok(Layout::default())
+    }
+
+    async fn restored(&self) -> Result<Restored> {
+        let moved = self.write(|core, now| core.restored(now))?;
+        Ok(Restored { incarnation: None, moved })
     }
 
     async fn stats(&self) -> Result<Stats> {

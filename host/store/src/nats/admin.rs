@@ -94,6 +94,16 @@ impl Admin for NatsTasks {
         Ok(Self::layout(&self.stream("finish the migration").await?))
     }
 
+    async fn restored(&self) -> Result<Restored> {
+        let action = "note that it was restored";
+        let moved = self.ask(Command::Restored, action).await?;
+        // Afterwards: a new one always means that every older lease is void.
+        let renewed = self.store.values()?.renew_incarnation().await;
+        renewed.map_err(|fault| self.store.error(fault, action))?;
+        let incarnation = self.stream(action).await?.incarnation;
+        Ok(Restored { incarnation: Some(incarnation), moved })
+    }
+
     async fn stats(&self) -> Result<Stats> {
         let action = "count what there is";
         let mut stats = self.peek(action, |core, now| core.stats(now)).await?;

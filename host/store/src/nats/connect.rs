@@ -44,7 +44,7 @@ pub(super) struct Connection {
 pub(super) struct Layout {
     pub schema: u32,
     pub min_writer: u32,
-    /// When the stream was made: another instant after it was restored.
+    /// When the stream was made, and what came of it when the store was last said to be restored.
     pub incarnation: String,
     pub replicas: usize,
     /// The server's version.
@@ -55,10 +55,12 @@ impl Connection {
     pub(super) async fn layout(&self) -> Result<Layout> {
         let info = self.log.get_info().await.map_err(|error| fault::of(&error))?;
         let (schema, min_writer) = versions(&info.config)?;
+        let made = info.created.unix_timestamp_nanos().to_string();
+        let restored = self.values.incarnation().await?;
         Ok(Layout {
             schema,
             min_writer,
-            incarnation: info.created.unix_timestamp_nanos().to_string(),
+            incarnation: restored.map_or(made.clone(), |restored| format!("{made}-{restored}")),
             replicas: info.config.num_replicas,
             server: self.client.server_info().version,
         })

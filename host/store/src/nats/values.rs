@@ -21,6 +21,8 @@ use crate::log::outside::{OUTSIDE, Outside};
 const LARGE: usize = 256 << 10;
 /// The entry that lists the images.
 const IMAGES: &str = "images";
+/// The entry that changes when the store was restored. Versions that do not know it leave it alone.
+const INCARNATION: &str = "incarnation";
 /// Values that are read or written at the same time.
 const AT_ONCE: usize = 64;
 /// How old a value must be before it may be taken for left over: until then a command that names it may come to stand in the
@@ -196,6 +198,19 @@ impl Values {
             Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(false),
             Err(error) => Err(fault::of(&error)),
         }
+    }
+
+    /// What tells the store from what it was before it was last said to be restored; `None`: it never was.
+    pub(super) async fn incarnation(&self) -> Result<Option<String>> {
+        let entry = self.last(INCARNATION, false).await?;
+        Ok(entry.map(|entry| String::from_utf8_lossy(&entry.payload).into_owned()))
+    }
+
+    /// Replaces that by something new.
+    pub(super) async fn renew_incarnation(&self) -> Result<()> {
+        let new = format!("{:016x}", super::random());
+        self.values.put(INCARNATION, new.into()).await.map_err(|error| fault::of(&error))?;
+        Ok(())
     }
 
     /// Keeps an object.

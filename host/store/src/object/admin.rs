@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::{ObjectTasks, meta};
 use crate::log::{Command, Query};
 use crate::{
-    Admin, CopyPage, Durability, Imported, Layout, Report, Result, Stats, TaskCopy, Weakness,
+    Admin, CopyPage, Durability, Imported, Layout, Report, Restored, Result, Stats, TaskCopy,
+    Weakness,
 };
 
 #[async_trait]
@@ -36,6 +37,12 @@ impl Admin for ObjectTasks {
     /// There has been one layout so far.
     async fn finish_migration(&self) -> Result<Layout> {
         meta::obtain(&self.hub().config.root).await
+    }
+
+    async fn restored(&self) -> Result<Restored> {
+        let moved = self.command(Command::Restored, "note that it was restored").await?;
+        let incarnation = meta::renew(&self.hub().config.root).await?;
+        Ok(Restored { incarnation: Some(incarnation), moved })
     }
 
     async fn stats(&self) -> Result<Stats> {

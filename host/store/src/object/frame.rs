@@ -43,7 +43,12 @@ impl Request {
         match self {
             Self::Command(command) => matches!(
                 command,
-                C::Cancel(_) | C::Retry(_) | C::Remove(_) | C::Purge(_) | C::Import(_)
+                C::Cancel(_)
+                    | C::Retry(_)
+                    | C::Remove(_)
+                    | C::Purge(_)
+                    | C::Import(_)
+                    | C::Restored
             ),
             Self::Query(query) => matches!(
                 query,

@@ -12,8 +12,8 @@ use super::sql::Schema;
 use super::tasks::PostgresTasks;
 use super::{migrate, names, read};
 use crate::{
-    Admin, CopyPage, Durability, Filter, Imported, Layout, Report, Stats, TaskCopy, TaskStore as _,
-    Weakness, WorkerSeen,
+    Admin, CopyPage, Durability, Filter, Imported, Layout, Report, Restored, Stats, TaskCopy,
+    TaskStore as _, Weakness, WorkerSeen,
 };
 
 #[async_trait]
@@ -45,6 +45,10 @@ impl Admin for PostgresTasks {
     async fn finish_migration(&self) -> crate::Result<Layout> {
         let action = "finish its migration";
         self.db.run(action, |db| async move { finish_migration(&db).await }).await
+    }
+
+    async fn restored(&self) -> crate::Result<Restored> {
+        self.db.ask(Command::Restored, "note that it was restored").await
     }
 
     async fn stats(&self) -> crate::Result<Stats> {

@@ -13,7 +13,9 @@ use super::finish::RawEnd;
 use super::names::{Made, Numbers};
 use super::schedule::RawFire;
 use super::tx::Tx;
-use crate::{Enqueued, Finished, Fired, Imported, Moved, Outcome, Pushed, Select, Session};
+use crate::{
+    Enqueued, Finished, Fired, Imported, Moved, Outcome, Pushed, Restored, Select, Session,
+};
 
 /// What is to be written.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) enum Command {
     DropDays(&'static str, i64, Option<usize>),
     SetWatermark((Timestamp, TaskId)),
     Import(Vec<Landing>),
+    Restored,
 }
 
 /// What came of it; each is the answer of the calls that have that type.
@@ -61,6 +64,7 @@ pub(super) enum Answer {
     Pushed(Pushed),
     Flag(bool),
     Imported(Vec<Imported>),
+    Restored(Restored),
 }
 
 /// Takes the answer of a command out, which has only one form for each.
@@ -92,6 +96,7 @@ answers! {
     Pushed => Pushed,
     Flag => bool,
     Imported => Vec<Imported>,
+    Restored => Restored,
 }
 
 impl TryFrom<Answer> for () {
@@ -131,6 +136,7 @@ impl Command {
             Self::DropDays(..) => "drop_days",
             Self::SetWatermark(_) => "set_watermark",
             Self::Import(_) => "import",
+            Self::Restored => "restored",
         }
     }
 
@@ -219,5 +225,6 @@ pub(super) async fn run(tx: &mut Tx<'_>, command: &Command, numbers: &Numbers) -
             Answer::Nothing
         }
         Command::Import(landings) => Answer::Imported(tx.import(landings, numbers).await?),
+        Command::Restored => Answer::Restored(tx.restored().await?),
     })
 }

@@ -158,6 +158,14 @@ pub(super) async fn expect(
     Ok(())
 }
 
+/// Gives the schema another incarnation.
+pub(super) async fn renew(conn: &mut PgConnection, schema: &Schema) -> Result<String> {
+    const RENEW: &str = "
+        update $S.meta set value = gen_random_uuid()::text where key = 'incarnation' returning value";
+    let row = schema.query(RENEW).fetch_one(conn).await?;
+    Ok(row.try_get(0)?)
+}
+
 async fn note(conn: &mut PgConnection, schema: &Schema, number: u32) -> Result<()> {
     const NOTE: &str = "
         insert into $S.meta(key, value)

@@ -9,10 +9,11 @@ use sqlx::postgres::PgRow;
 
 use super::fault::Result;
 use super::live::{CANCEL, Live, session};
+use super::migrate;
 use super::plan::Plan;
 use super::sql::{Bound, Schema, count, millis, task_id};
 use super::tx::Tx;
-use crate::{Beat, Held, Moved, Session};
+use crate::{Beat, FENCE_STEP, Held, Moved, Restored, Session};
 
 /// Asks to keep a session alive, and what it holds.
 pub(super) fn heartbeat(schema: &Schema, now: Option<i64>, of: &Session) -> Bound {
@@ -100,18 +101,55 @@ impl Tx<'_> {
         let lost: Vec<TaskId> = lost.into_iter().map(|(id, _)| id).collect();
         let mut plan = Plan::default();
         let mut moved = Vec::new();
-        for mut task in self.hold(&lost).await? {
+        for task in self.hold(&lost).await? {
             let is_known = task.token().is_some_and(|token| known.contains(&(task.id, token)));
             if task.session != Some(session(id)) || is_known {
                 continue;
             }
-            task.give_attempt_back();
-            task.nonce = None;
-            self.put_back(&mut plan, &mut task, self.now).await?;
-            moved.push(task.moved(self.lane_name(task.lane).await?, State::Running));
+            moved.push(self.give_back(&mut plan, task).await?);
         }
         plan.write(self).await?;
         Ok(moved)
+    }
+
+    /// Puts a running task back as if it had not been claimed.
+    async fn give_back(&mut self, plan: &mut Plan, mut task: Live) -> Result<Moved> {
+        task.give_attempt_back();
+        task.nonce = None;
+        self.put_back(plan, &mut task, self.now).await?;
+        Ok(task.moved(self.lane_name(task.lane).await?, State::Running))
+    }
+
+    /// See [`Admin::restored`](crate::Admin::restored).
+    pub(super) async fn restored(&mut self) -> Result<Restored> {
+        // Claims and ends that are under way are waited for, and none begins until the commit: a claim that takes a task
+        // from under this would have a fence of before.
+        const LOCK: &str = "lock table $S.lease in exclusive mode";
+        const CLOSE: &str = "delete from $S.session";
+        const RUNNING: &str = "select l.id from $S.lease l order by l.seq";
+        // In the order in which tasks go from one to the next, so that none on its way is missed. Each on its own: it sees
+        // what was committed while the one before it waited for a row.
+        const RAISE: [&str; 3] = [
+            "update $S.blocked set fence = least(fence, 9223372036854775807 - $1) + $1, nonce = null where fence > 0",
+            "update $S.scheduled set fence = least(fence, 9223372036854775807 - $1) + $1, nonce = null where fence > 0",
+            "update $S.ready set fence = least(fence, 9223372036854775807 - $1) + $1, nonce = null where fence > 0",
+        ];
+        self.query(LOCK).execute(&mut *self.conn).await?;
+        self.query(CLOSE).execute(&mut *self.conn).await?;
+        let rows = self.query(RUNNING).fetch_all(&mut *self.conn).await?;
+        let running: Vec<TaskId> =
+            rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
+        let mut plan = Plan::default();
+        let mut moved = Vec::with_capacity(running.len());
+        for task in self.hold(&running).await? {
+            moved.push(self.give_back(&mut plan, task).await?);
+        }
+        plan.write(self).await?;
+        for raise in RAISE {
+            self.query(raise).bind(FENCE_STEP.cast_signed()).execute(&mut *self.conn).await?;
+        }
+        let incarnation = migrate::renew(self.conn, self.schema).await?;
+        Ok(Restored { incarnation: Some(incarnation), moved })
     }
 
     /// See [`TaskStore::reclaim`](crate::TaskStore::reclaim).

@@ -5,14 +5,15 @@ use omniq_model::{SessionId, State, Task, TaskId, Timestamp, record};
 use redis::Value;
 
 use super::fault::{Fault, Result};
-use super::migrate::{NEWEST, OLDEST};
+use super::migrate::{NEWEST, OLDEST, incarnation};
 use super::read::Walk;
 use super::server::Store;
 use super::tasks::RedisTasks;
 use super::wire::{self, Arrival, Bytes, Raw};
 use super::{reply, script};
 use crate::{
-    Admin, CopyPage, Filter, Imported, Layout, Report, Stats, TaskCopy, Weakness, WorkerSeen,
+    Admin, CopyPage, Filter, Imported, Layout, Report, Restored, Stats, TaskCopy, Weakness,
+    WorkerSeen,
 };
 
 /// Tasks and bytes of one script.
@@ -48,6 +49,11 @@ impl Admin for RedisTasks {
     async fn finish_migration(&self) -> crate::Result<Layout> {
         let action = "finish its migration";
         self.server.run(action, |store| async move { store.finish_migration().await }).await
+    }
+
+    async fn restored(&self) -> crate::Result<Restored> {
+        let action = "note that it was restored";
+        self.server.run(action, |store| async move { store.restored().await }).await
     }
 
     async fn stats(&self) -> crate::Result<Stats> {
@@ -86,6 +92,17 @@ impl Store {
         command.arg(&self.keys[META]).arg("min_reader").arg(NEWEST).arg("min_writer").arg(NEWEST);
         self.link.query(&command).await?;
         self.layout().await
+    }
+
+    /// In parts that the server runs as one each. The incarnation comes last, so that a new one always means that every older
+    /// lease is void.
+    async fn restored(&self) -> Result<Restored> {
+        self.raise_fences().await?;
+        let moved = self.void_sessions().await?;
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.keys[META]).arg("incarnation").arg(incarnation());
+        self.link.query(&command).await?;
+        Ok(Restored { incarnation: Some(self.layout().await?.incarnation), moved })
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -19,9 +19,7 @@ const MIN_WRITER: u32 = 1;
 pub(super) async fn migrate(link: &Link, config: &Config) -> Result<()> {
     let place = format!("`{}` in `{}`", config.name, config.place());
     let keys = [script::key(&config.name, "meta")];
-    let incarnation: String =
-        [random(), random()].concat().iter().map(|byte| format!("{byte:02x}")).collect();
-    let args = [KIND.to_owned(), NEWEST.to_string(), MIN_WRITER.to_string(), incarnation];
+    let args = [KIND.to_owned(), NEWEST.to_string(), MIN_WRITER.to_string(), incarnation()];
     let found = async {
         let answer = link.run(&script::MIGRATE, &keys, args.iter()).await?;
         let [kind, schema, min_writer] = reply::parts(answer)?;
@@ -48,4 +46,9 @@ pub(super) async fn migrate(link: &Link, config: &Config) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// What tells a store from any other, and from what it was before it was restored.
+pub(super) fn incarnation() -> String {
+    [random(), random()].concat().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -65,6 +65,9 @@ scripts! {
     ENDED = "ended" [];
     SCAN = "scan" [];
     IMPORT = "import" ["arrive"];
+    RAISE = "raise" [];
+    HOLDERS = "holders" [];
+    VOID_SESSION = "void_session" ["sessions"];
     NOW = "now" [];
 }
 

@@ -1,6 +1,6 @@
 //! Sessions: who is alive, what each holds, and the calls about it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use omniq_model::{SessionId, TaskId, Token};
@@ -9,7 +9,7 @@ use super::fault::Result;
 use super::server::Store;
 use super::wire::{self, Bytes};
 use super::{reply, script};
-use crate::{Beat, Held, Moved, Session};
+use crate::{Beat, FENCE_STEP, Held, Moved, Session};
 
 /// Leases that one script looks at or puts back.
 const MOST: usize = 500;
@@ -107,6 +107,52 @@ impl Store {
             moved.extend(read_moves(told)?);
         }
         Ok(moved)
+    }
+}
+
+/// A part of what [`Admin::restored`](crate::Admin::restored) does, which the server runs as one each. A process that dies in
+/// between has told nobody that it is done, and to do all of it again is safe.
+impl Store {
+    /// Raises the fences of what waits.
+    pub(super) async fn raise_fences(&self) -> Result<()> {
+        let (step, most) = (FENCE_STEP.to_string(), MOST.to_string());
+        let mut after = Vec::new();
+        loop {
+            let args: [&[u8]; 3] = [step.as_bytes(), &after, most.as_bytes()];
+            after = reply::bytes(self.look(&script::RAISE, &args).await?)?;
+            if after.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends all sessions there are, also those that are only known by what they hold. What they hold goes back, and its
+    /// fence rises. Those that are opened meanwhile live.
+    pub(super) async fn void_sessions(&self) -> Result<Vec<Moved>> {
+        let mut moved = Vec::new();
+        for session in self.sessions().await? {
+            let (step, most) = (FENCE_STEP.to_string(), PUT_BACK.to_string());
+            let args: [&[u8]; 3] = [&session, step.as_bytes(), most.as_bytes()];
+            loop {
+                let answer = self.change(&script::VOID_SESSION, &args).await?;
+                let [said, told, is_gone] = reply::parts(answer)?;
+                self.committed(&said).await?;
+                moved.extend(read_moves(told)?);
+                if reply::int(&is_gone)? == 1 {
+                    break;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn sessions(&self) -> Result<BTreeSet<Vec<u8>>> {
+        let mut sessions: BTreeSet<Vec<u8>> =
+            reply::all_bytes(self.look(&script::HOLDERS, &[]).await?)?.into_iter().collect();
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.key("session")).arg(0).arg(-1);
+        sessions.extend(reply::all_bytes(self.link.query(&command).await?)?);
+        Ok(sessions)
     }
 }
 

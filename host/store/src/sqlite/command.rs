@@ -14,8 +14,8 @@ use super::finish::RawEnd;
 use super::schedule::RawFire;
 use super::tx::Tx;
 use crate::{
-    Beat, Due, Enqueued, Finished, Fired, Held, Imported, Layout, Moved, Outcome, Pushed, Select,
-    Session, StagedResult,
+    Beat, Due, Enqueued, Finished, Fired, Held, Imported, Layout, Moved, Outcome, Pushed, Restored,
+    Select, Session, StagedResult,
 };
 
 /// What is to be written.
@@ -51,6 +51,7 @@ pub(super) enum Command {
     SetWatermark((Timestamp, TaskId)),
     Import(Vec<Landing>),
     FinishMigration,
+    Restored,
 }
 
 /// What came of it; each is the answer of the calls that have that type.
@@ -73,6 +74,7 @@ pub(super) enum Answer {
     Flag(bool),
     Imported(Vec<Imported>),
     Layout(Layout),
+    Restored(Restored),
 }
 
 /// Takes the answer of a command out, which has only one form for each.
@@ -108,6 +110,7 @@ answers! {
     Flag => bool,
     Imported => Vec<Imported>,
     Layout => Layout,
+    Restored => Restored,
 }
 
 impl TryFrom<Answer> for () {
@@ -167,6 +170,7 @@ impl Command {
             Self::SetWatermark(_) => "set_watermark",
             Self::Import(_) => "import",
             Self::FinishMigration => "finish_migration",
+            Self::Restored => "restored",
         }
     }
 
@@ -374,6 +378,7 @@ async fn run_one(tx: &mut Tx<'_>, command: &Command) -> Result<Answer> {
         }
         Command::Import(landings) => Answer::Imported(tx.import(landings).await?),
         Command::FinishMigration => Answer::Layout(super::migrate::TASKS.finish(tx.conn).await?),
+        Command::Restored => Answer::Restored(tx.restored().await?),
         // Run together with their kind.
         Command::Nothing
         | Command::Enqueue(_)

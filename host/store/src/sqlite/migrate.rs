@@ -104,6 +104,14 @@ impl Layout {
         self.read(conn).await
     }
 
+    /// Gives the file another incarnation.
+    pub(super) async fn renew(&self, conn: &mut SqliteConnection) -> Result<String, Fault> {
+        const RENEW: &str = "
+            update omniq_meta set value = lower(hex(randomblob(16))) where key = 'incarnation'";
+        sqlx::query(RENEW).execute(&mut *conn).await?;
+        Ok(self.read(conn).await?.incarnation)
+    }
+
     /// Notes a step. A file that is new is for versions that know its layout; one that was there stays open to those that
     /// worked with it until [`Self::finish`].
     async fn note(&self, conn: &mut SqliteConnection, schema: u32) -> Result<(), Fault> {

@@ -9,10 +9,11 @@ use sqlx::{Row, SqliteConnection};
 use super::enqueue::millis;
 use super::fault::Result;
 use super::live::{Live, live, session, task_id};
+use super::migrate;
 use super::pack::numbers;
 use super::plan::Plan;
 use super::tx::Tx;
-use crate::{Beat, Held, Moved, Session};
+use crate::{Beat, FENCE_STEP, Held, Moved, Restored, Session};
 
 impl Tx<'_> {
     /// See [`TaskStore::open_session`](crate::TaskStore::open_session).
@@ -101,17 +102,42 @@ impl Tx<'_> {
         let mut plan = Plan::default();
         let mut moved = Vec::new();
         for row in &rows {
-            let mut task = Live::read(row, 0)?;
+            let task = Live::read(row, 0)?;
             if task.token().is_some_and(|token| known.contains(&(task.id, token))) {
                 continue;
             }
-            task.attempt = (task.attempt - 1).max(0);
-            task.nonce = None;
-            self.put_back(&mut plan, &mut task, self.now).await?;
-            moved.push(task.moved(self.lane_name(task.lane).await?, State::Running));
+            moved.push(self.give_back(&mut plan, task).await?);
         }
         plan.write(self).await?;
         Ok(moved)
+    }
+
+    /// Puts a running task back as if it had not been claimed.
+    async fn give_back(&mut self, plan: &mut Plan, mut task: Live) -> Result<Moved> {
+        task.attempt = (task.attempt - 1).max(0);
+        task.nonce = None;
+        self.put_back(plan, &mut task, self.now).await?;
+        Ok(task.moved(self.lane_name(task.lane).await?, State::Running))
+    }
+
+    /// See [`Admin::restored`](crate::Admin::restored).
+    pub(super) async fn restored(&mut self) -> Result<Restored> {
+        const RUNNING: &str =
+            concat!("select ", live!(), " from omniq_task t where t.state = 3 order by t.seq");
+        const CLOSE: &str = "delete from omniq_session";
+        const RAISE: &str = "
+            update omniq_task set fence = min(fence, 9223372036854775807 - ?1) + ?1, nonce = null where fence > 0";
+        let rows = sqlx::query(RUNNING).fetch_all(&mut *self.conn).await?;
+        let mut plan = Plan::default();
+        let mut moved = Vec::with_capacity(rows.len());
+        for row in &rows {
+            moved.push(self.give_back(&mut plan, Live::read(row, 0)?).await?);
+        }
+        plan.write(self).await?;
+        sqlx::query(CLOSE).execute(&mut *self.conn).await?;
+        sqlx::query(RAISE).bind(FENCE_STEP.cast_signed()).execute(&mut *self.conn).await?;
+        let incarnation = migrate::TASKS.renew(self.conn).await?;
+        Ok(Restored { incarnation: Some(incarnation), moved })
     }
 
     /// See [`TaskStore::reclaim`](crate::TaskStore::reclaim).

@@ -262,6 +262,10 @@ impl Admin for SqliteTasks {
         self.db.ask(Command::FinishMigration, "finish its migration").await
     }
 
+    async fn restored(&self) -> Result<Restored> {
+        self.db.ask(Command::Restored, "note that it was restored").await
+    }
+
     async fn stats(&self) -> Result<Stats> {
         let now = self.db.config.clock.now();
         let mut reader = self.db.reader().await?;

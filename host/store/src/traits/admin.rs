@@ -3,12 +3,19 @@
 use async_trait::async_trait;
 use omniq_model::{Lane, SessionId, State, TaskId, Timestamp};
 
-use super::tasks::{Counts, Info};
+use super::tasks::{Counts, Info, Moved};
 use crate::{Durability, Result};
 
-/// What a copy adds to the fence of a task that was claimed before and has not ended: far more than anybody claims it
-/// again in the store it was copied from, so that no fence means two claims.
+/// What a copy, or a backup that was put back, adds to the fence of a task that was claimed before and has not ended: far
+/// more than anybody claims it again in the store it comes from, so that no fence means two claims.
 pub const FENCE_STEP: u64 = 1_000_000;
+
+/// A fence that rises by [`FENCE_STEP`]. One of 0 stays: there has been no claim.
+pub(crate) fn raised(fence: u64) -> u64 {
+    // Backends keep it in 63 bits.
+    let most = i64::MAX.unsigned_abs();
+    if fence == 0 { 0 } else { fence.saturating_add(FENCE_STEP).min(most) }
+}
 
 /// Which versions of OmniQ may work with what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,8 +28,17 @@ pub struct Layout {
     pub oldest: u32,
     /// The newest one, which it brings stores to.
     pub newest: u32,
-    /// Made at random when the store was created.
+    /// Made at random when the store was created, and anew by [`Admin::restored`].
     pub incarnation: String,
+}
+
+/// What [`Admin::restored`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restored {
+    /// The incarnation that the store has now; `None` where nothing is stored beyond the process.
+    pub incarnation: Option<String>,
+    /// What was running: ready again, or cancelled where somebody wanted that. With the fence of the claim that is void.
+    pub moved: Vec<Moved>,
 }
 
 /// Something that is weaker than what was asked for, and what can be done about it.
@@ -105,10 +121,7 @@ impl TaskCopy {
         }
         if !head.state.is_terminal() {
             head.cancel_requested = false;
-            if head.fence > 0 {
-                // Backends keep it in 63 bits.
-                head.fence = head.fence.saturating_add(FENCE_STEP).min(i64::MAX.unsigned_abs());
-            }
+            head.fence = raised(head.fence);
         }
         head.lease = None;
         self
@@ -150,6 +163,16 @@ pub trait Admin: Send + Sync {
     /// Says that no process of an older version works with the store any more: from now on its layout is this version's,
     /// and older ones are refused. Opening a store has brought it to a layout that both can work with.
     async fn finish_migration(&self) -> Result<Layout>;
+
+    /// Says that the store was put back from a backup, so that whatever was claimed from it since then is of another time.
+    /// Every session is over and what it holds goes back, as by
+    /// [`close_session`](super::TaskStore::close_session); the fence of every task that has not ended and was claimed before
+    /// rises by [`FENCE_STEP`]; and the store has another incarnation. So every token of before is stale, and no fence means
+    /// two claims.
+    ///
+    /// Workers that are alive find their sessions dead and open others: what they ran runs again. The call may be repeated;
+    /// it is to be when it failed, for some of it may have been done.
+    async fn restored(&self) -> Result<Restored>;
 
     /// How much there is of what. May take a while; other calls go on.
     async fn stats(&self) -> Result<Stats>;

@@ -10,8 +10,10 @@ mod modules;
 mod results;
 mod tasks;
 
+pub(crate) use admin::raised;
 pub use admin::{
-    Admin, CopyPage, FENCE_STEP, Imported, Layout, Report, Stats, TaskCopy, Weakness, WorkerSeen,
+    Admin, CopyPage, FENCE_STEP, Imported, Layout, Report, Restored, Stats, TaskCopy, Weakness,
+    WorkerSeen,
 };
 pub use events::{EventFilter, EventStore};
 pub use modules::{ModuleStore, Pushed};

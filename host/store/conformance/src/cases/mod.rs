@@ -19,6 +19,7 @@ mod hardship;
 mod lanes;
 mod modules;
 mod reclaim;
+mod restored;
 mod results;
 mod retention;
 mod time;
@@ -282,6 +283,18 @@ macro_rules! for_each_case {
                 what_was_copied_survives_reopening [Admin Durable];
                 it_says_what_it_is [Admin];
                 it_says_how_much_there_is [Admin];
+            }
+            restored {
+                what_ran_is_ready_again_and_its_token_is_stale [Admin];
+                every_session_is_over [Admin];
+                fences_of_what_waits_rise_too [Admin];
+                what_was_never_claimed_is_as_it_was [Admin];
+                what_was_called_off_is_cancelled [Admin];
+                what_has_ended_is_left_alone [Admin];
+                it_can_be_said_again [Admin];
+                thousands_are_put_back_and_raised [Admin];
+                it_survives_reopening [Admin Durable];
+                another_process_can_say_it [Admin Shared];
             }
             hardship {
                 a_damaged_task_is_leased_so_that_it_can_be_ended [Damage];

@@ -26,6 +26,7 @@ pub(super) enum Call {
     Pause(Lane, bool),
     Promote(usize),
     Reclaim(usize),
+    Restored,
     Expire(usize),
     Purge(usize),
     PutSchedules(Vec<Schedule>),
@@ -108,6 +109,7 @@ impl Call {
             }
             Self::Promote(max) => Answer::Due(core.promote(now, max)),
             Self::Reclaim(max) => Answer::Moved(core.reclaim(now, max)),
+            Self::Restored => Answer::Moved(by_id(core.restored(now))),
             Self::Expire(max) => Answer::Moved(core.expire(now, max)),
             Self::Purge(max) => Answer::Number(core.purge(now, max)),
             Self::PutSchedules(schedules) => Answer::Versions(core.put_schedules(schedules)),
@@ -151,6 +153,10 @@ impl Call {
             }
             Self::Promote(max) => Answer::Due(store.promote(max).await?),
             Self::Reclaim(max) => Answer::Moved(store.reclaim(max).await?),
+            Self::Restored => {
+                let admin = store.admin().expect("every backend can be administered");
+                Answer::Moved(by_id(admin.restored().await?.moved))
+            }
             Self::Expire(max) => Answer::Moved(store.expire(max).await?),
             Self::Purge(max) => Answer::Number(store.purge(max).await?),
             Self::PutSchedules(schedules) => {

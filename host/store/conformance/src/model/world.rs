@@ -83,6 +83,7 @@ impl World {
             Command::Pause(lane, paused) => Call::Pause(lane_of(*lane), *paused),
             Command::Promote(max) => Call::Promote(*max),
             Command::Reclaim(max) => Call::Reclaim(*max),
+            Command::Restored => Call::Restored,
             Command::Expire(max) => Call::Expire(*max),
             Command::Purge(max) => Call::Purge(*max),
             Command::Schedule(index, what) => self.schedule(*index, *what, now),

@@ -24,6 +24,7 @@ enum Call {
     Pause { queue: u8, paused: bool },
     Promote(usize),
     Reclaim(usize),
+    Restored,
     Expire(usize),
     Purge(usize),
     Fire(u8),
@@ -90,6 +91,7 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (0u8..3, any::<bool>()).prop_map(|(queue, paused)| Call::Pause { queue, paused }),
         2 => (0usize..4).prop_map(Call::Promote),
         2 => (0usize..4).prop_map(Call::Reclaim),
+        1 => Just(Call::Restored),
         2 => (0usize..4).prop_map(Call::Expire),
         1 => (0usize..4).prop_map(Call::Purge),
         1 => (0u8..40).prop_map(Call::Fire),
@@ -225,6 +227,7 @@ impl World {
                 let moved = self.kit.call(|core, now| core.reclaim(now, *max));
                 assert!(moved.len() <= *max);
             }
+            Call::Restored => self.restored(&before),
             Call::Expire(max) => {
                 let moved = self.kit.call(|core, now| core.expire(now, *max));
                 assert!(moved.len() <= *max);
@@ -293,6 +296,21 @@ impl World {
             }
             Finished::AppliedBefore(_) => assert!(self.applied.contains(&key)),
             Finished::Stale => {}
+        }
+    }
+
+    fn restored(&mut self, before: &BTreeMap<TaskId, Head>) {
+        let moved = self.kit.call(|core, now| core.restored(now));
+        let ran = before.iter().filter(|(_, head)| head.state == State::Running);
+        let mut ran: Vec<_> = ran.map(|(id, head)| (head.seq, *id)).collect();
+        ran.sort_unstable();
+        assert!(moved.iter().map(|moved| moved.id).eq(ran.into_iter().map(|(_, id)| id)));
+        for (id, head) in self.heads() {
+            let fence = self.fences.entry(id).or_default();
+            if *fence > 0 && !head.state.is_terminal() {
+                *fence += crate::FENCE_STEP;
+            }
+            assert_eq!(head.fence, *fence, "it rises once, where there was a claim");
         }
     }
 

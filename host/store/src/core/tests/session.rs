@@ -114,3 +114,29 @@ fn what_is_called_off_is_told_to_who_runs_it() {
     kit.finish(&leases[1], cancelled());
     assert!(kit.core.cancels(&session).is_empty());
 }
+
+#[test]
+fn a_store_that_was_put_back_has_no_leases_and_no_fence_twice() {
+    let mut kit = Kit::of(vec![task("a"), task("b"), task("c"), task("d")]);
+    let (session, other) = (kit.session(), kit.session());
+    let leases = kit.claim(&session, 2);
+    kit.finish(&leases[1], retry(SECOND));
+    kit.claim(&other, 1);
+    kit.call(|core, now| core.cancel(now, &these(&["c"])));
+    let moved = kit.call(|core, now| core.restored(now));
+    assert_eq!(
+        moves(&moved),
+        [(id("a"), State::Running, State::Ready), (id("c"), State::Running, State::Cancelled)]
+    );
+    for of in [&session, &other] {
+        assert_eq!(beat(&mut kit, of, &[]), Beat::Dead);
+    }
+    for lease in &leases {
+        assert_eq!(kit.finish(lease, succeeded()), Finished::Stale);
+    }
+    let fences = ["a", "b", "c", "d"].map(|name| kit.head(name).fence);
+    assert_eq!(fences, [1 + crate::FENCE_STEP, 1 + crate::FENCE_STEP, 1, 0]);
+    let session = kit.session();
+    let fences: Vec<_> = kit.claim(&session, 4).iter().map(|lease| lease.token.fence).collect();
+    assert_eq!(fences, [2 + crate::FENCE_STEP, 1]);
+}
