@@ -35,7 +35,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use omniq_model::{Module, ModuleFunction, Payload, State, TaskId, TaskResult};
-use omniq_store::{Counts, Filter, Info, Page};
+use omniq_store::{Counts, Filter, Info, Page, Restored};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -317,6 +317,14 @@ impl Queue {
     /// As there.
     pub fn remove(&self, filter: &Filter) -> Result<Bulk> {
         self.runtime.wait(self.inner.remove(filter))?
+    }
+
+    /// See [`crate::Queue::restored`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restored(&self) -> Result<Restored> {
+        self.runtime.wait(self.inner.restored())?
     }
 
     /// See [`crate::Queue::worker`].

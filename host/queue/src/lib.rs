@@ -62,7 +62,7 @@ pub use omniq_model::{
     Digest, Format, Kind, Module, ModuleFunction, Name, OnParentFailure, Payload, Pool, Scope,
     State, TaskError, TaskId, TaskLimits, TaskUsage, Timestamp,
 };
-pub use omniq_store::{Counts, Filter, Info, Page};
+pub use omniq_store::{Counts, Filter, Info, Moved, Page, Restored};
 pub use queue::{
     Bulk, FilterError, NewTask, Published, Push, Queue, QueueBuilder, TaskBuilder, TaskHandle,
     WorkerBuilder, parse_filter,

@@ -11,6 +11,7 @@ mod filter;
 mod handle;
 mod modules;
 mod open;
+mod restored;
 mod task;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod transaction;
