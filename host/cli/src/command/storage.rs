@@ -5,6 +5,7 @@ mod check;
 mod copy;
 pub mod look;
 mod migrate;
+mod restored;
 mod stats;
 
 use super::push::AnswerArgs;
@@ -26,6 +27,8 @@ enum Command {
     Stats(AnswerArgs),
     /// Bring the stores to this version's layout
     Migrate(migrate::MigrateArgs),
+    /// Say that the tasks were put back from a backup: no lease of before counts any more
+    Restored(restored::RestoredArgs),
     /// Copy a whole queue to other stores: modules, schedules, tasks of every state, results and events
     Copy(Box<copy::CopyArgs>),
 }
@@ -36,6 +39,7 @@ impl StorageArgs {
         match &self.command {
             Command::Check(args) | Command::Stats(args) => args.format.of_errors(),
             Command::Migrate(args) => args.format(),
+            Command::Restored(args) => args.format(),
             Command::Copy(args) => args.format(),
         }
     }
@@ -46,6 +50,7 @@ pub fn run(args: &StorageArgs, settings: &SettingArgs) -> super::Result {
         Command::Check(args) => check::run(args, settings),
         Command::Stats(args) => stats::run(args, settings),
         Command::Migrate(args) => migrate::run(args, settings),
+        Command::Restored(args) => restored::run(args, settings),
         Command::Copy(args) => copy::run(args, settings),
     }
 }

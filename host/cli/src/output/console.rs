@@ -4,6 +4,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use omniq_model::Kind;
+
+use super::problem::Problem;
+
 /// Writes a whole message that begins with `error:`.
 pub fn error(text: &str) {
     note(text);
@@ -27,6 +31,24 @@ pub fn raw(bytes: &[u8]) {
 /// Whether somebody watches.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Asks whether to do what is named.
+///
+/// # Errors
+/// The answer is no; or `otherwise`, where nobody is here to ask.
+pub fn confirm(what: &str, otherwise: Problem) -> Result<(), Problem> {
+    if !(io::stdin().is_terminal() && is_watched()) {
+        return Err(otherwise);
+    }
+    // A question that cannot be written is answered by nobody, which means no.
+    note(&format!("{what}? [y/N] "));
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::Cancelled, "nothing was done"))
 }
 
 /// Text of a guest on one line, without what a terminal would obey.

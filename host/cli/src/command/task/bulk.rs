@@ -1,7 +1,5 @@
 //! Acting on tasks: on those whose ids are written, or on all that fit a filter, which is asked about first.
 
-use std::io::{self, IsTerminal, Write};
-
 use omniq::{Bulk, Counts, Filter, Queue};
 use omniq_model::{Kind, State};
 use serde_json::json;
@@ -197,22 +195,10 @@ fn would(act: Act, args: &BulkArgs, counts: &Counts) -> crate::command::Result {
 
 fn confirm(act: Act, total: u64) -> Result<(), Problem> {
     let noun = if total == 1 { "task" } else { "tasks" };
-    if !(io::stdin().is_terminal() && console::is_watched()) {
-        let text = format!("this would {} {total} {noun}, and nobody is here to ask", act.verb());
-        return Err(
-            Problem::new(Kind::Usage, text).hint("say `--yes` to do it, `--dry-run` to only count")
-        );
-    }
-    let mut stderr = io::stderr();
-    // A question that cannot be written is answered by nobody, which means no.
-    let _ = write!(stderr, "{} {total} {noun}? [y/N] ", act.verb());
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    Err(Problem::new(Kind::Cancelled, "nothing was done"))
+    let text = format!("this would {} {total} {noun}, and nobody is here to ask", act.verb());
+    let otherwise =
+        Problem::new(Kind::Usage, text).hint("say `--yes` to do it, `--dry-run` to only count");
+    console::confirm(&format!("{} {total} {noun}", act.verb()), otherwise)
 }
 
 fn tell(act: Act, args: &BulkArgs, done: &Bulk) -> crate::command::Result {
