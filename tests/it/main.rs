@@ -4,6 +4,7 @@ mod cli_config;
 mod cli_inspect;
 mod cli_mixed;
 mod cli_queue;
+mod cli_restored;
 mod cli_run;
 mod cli_storage;
 mod cli_worker;
