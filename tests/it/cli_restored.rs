@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use omniq_model::{Lane, SessionId, State, TaskId, Token};
+use omniq_model::{Lane, SessionId, State, TaskId};
 use omniq_store::{
     Beat, End, EventFilter, FENCE_STEP, Finished, Held, How, Lease, Options, Session, TaskStore,
     Want, WorkerInfo, open_events, open_tasks,
@@ -43,19 +43,19 @@ fn goes_on(kind: &Kind) {
     let store = ["--store", &url, "--set", "events.url=sqlite:events.db"];
     let run = |words: &str| place.omniq(words.split(' ').chain(store));
     run(&format!("push {} --module-version 1", wat("jobs"))).says();
-    let id: TaskId = run("enqueue jobs add 5 10").says().trim_end().parse().unwrap();
+    let id: TaskId = run("enqueue jobs add 5 10").says().trim_end().parse().expect("an id");
 
     // The backup is made while it runs. Then it goes on, and is claimed a second time.
     let (session, leases) = block_on(async {
         let open = open(&url).await;
         let session = open.open_session(SessionId::new(7), &WorkerInfo::default(), LEASE).await;
-        let session = session.unwrap();
+        let session = session.expect("a session is opened");
         let first = claim(&*open, &session).await;
         (kind.save)(&tasks, &backup);
         let released = finish(&*open, &session, &first, release()).await;
         assert_eq!(released, Finished::Applied(State::Ready));
         let second = claim(&*open, &session).await;
-        open.close().await.unwrap();
+        open.close().await.expect("tasks close");
         (session, [first, second])
     });
     (kind.put_back)(&backup, &tasks);
@@ -80,11 +80,13 @@ fn goes_on(kind: &Kind) {
             let late = finish(&*open, &session, lease, release()).await;
             assert_eq!(late, Finished::Stale, "whoever worked on it before is refused");
         }
-        assert_eq!(open.heartbeat(&session, Held::default()).await.unwrap(), Beat::Dead);
-        let head = open.get(&[id]).await.unwrap().pop().flatten().unwrap().head;
+        let beat = open.heartbeat(&session, Held::default()).await.expect("it is answered");
+        assert_eq!(beat, Beat::Dead);
+        let found = open.get(&[id]).await.expect("tasks are read").pop().flatten();
+        let head = found.expect("the task is there").head;
         assert_eq!((head.state, head.attempt), (State::Ready, 0));
         assert_eq!(head.fence, leases[0].token.fence + FENCE_STEP);
-        open.close().await.unwrap();
+        open.close().await.expect("tasks close");
     });
     run("worker --drain").says();
     assert_eq!(run(&format!("result {id}")).says(), "15\n");
@@ -113,13 +115,12 @@ async fn open(url: &str) -> std::sync::Arc<dyn TaskStore> {
 
 async fn claim(tasks: &dyn TaskStore, session: &Session) -> Lease {
     let want = Want::new(Lane::default(), 1, 7);
-    tasks.claim(session, &[want]).await.unwrap().pop().expect("it is ready")
+    tasks.claim(session, &[want]).await.expect("it is answered").pop().expect("it is ready")
 }
 
 async fn finish(tasks: &dyn TaskStore, of: &Session, lease: &Lease, how: How) -> Finished {
     let Lease { id, token, .. } = *lease;
-    let token: Token = token;
-    tasks.finish(of, vec![End { id, token, how }]).await.unwrap()[0]
+    tasks.finish(of, vec![End { id, token, how }]).await.expect("it is answered")[0]
 }
 
 fn release() -> How {
@@ -142,9 +143,10 @@ fn logged(place: &Place, task: TaskId) -> Vec<String> {
 fn save_file(from: &Path, to: &Path) {
     let (from, to) = (from.to_owned(), to.display().to_string());
     let save = async move {
-        let mut file = SqliteConnectOptions::new().filename(from).connect().await.unwrap();
-        sqlx::query("vacuum into ?1").bind(to).execute(&mut file).await.unwrap();
-        file.close().await.unwrap();
+        let mut file =
+            SqliteConnectOptions::new().filename(from).connect().await.expect("it opens");
+        sqlx::query("vacuum into ?1").bind(to).execute(&mut file).await.expect("it copies");
+        file.close().await.expect("it closes");
     };
     std::thread::spawn(|| block_on(save)).join().expect("the backup is made");
 }
@@ -159,20 +161,20 @@ fn put_file_back(from: &Path, to: &Path) {
 
 /// Copies a folder that others have open, images first.
 fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
+    fs::create_dir_all(to).expect("a folder can be made");
+    let mut entries: Vec<_> = fs::read_dir(from).expect("it can be read").flatten().collect();
     entries.sort_by_key(|entry| entry.file_name());
     for entry in entries {
-        let (kind, target) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        let (kind, target) = (entry.file_type().expect("it is there"), to.join(entry.file_name()));
         if kind.is_dir() {
             copy_folder(&entry.path(), &target);
         } else if kind.is_file() {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), target).expect("a file can be copied");
         }
     }
 }
 
 fn put_folder_back(from: &Path, to: &Path) {
-    fs::remove_dir_all(to).unwrap();
+    fs::remove_dir_all(to).expect("it goes");
     copy_folder(from, to);
 }
