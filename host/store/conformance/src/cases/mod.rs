@@ -293,6 +293,7 @@ macro_rules! for_each_case {
                 what_has_ended_is_left_alone [Admin];
                 it_can_be_said_again [Admin];
                 thousands_are_put_back_and_raised [Admin];
+                workers_that_go_on_meanwhile_lose_nothing [Admin];
                 it_survives_reopening [Admin Durable];
                 another_process_can_say_it [Admin Shared];
             }

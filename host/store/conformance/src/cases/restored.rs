@@ -175,6 +175,41 @@ pub(crate) async fn thousands_are_put_back_and_raised(kit: &Kit) {
     assert_eq!(kit.counts().await[&State::Ready] as usize, COUNT);
 }
 
+/// Works until nothing is left, and goes on in another session when the one before is over.
+async fn work(kit: Kit) {
+    let mut session = kit.session().await;
+    while !kit.store.is_idle().await.unwrap() {
+        let leases = kit.claim(&session, 5).await;
+        for lease in &leases {
+            kit.finish(&session, lease, success(b"done")).await;
+        }
+        if leases.is_empty() {
+            if kit.store.heartbeat(&session, Held::default()).await.unwrap() == Beat::Dead {
+                session = kit.session().await;
+            }
+            // A claim that was under way may have come after its session was over.
+            kit.reclaim().await;
+        }
+    }
+}
+
+pub(crate) async fn workers_that_go_on_meanwhile_lose_nothing(kit: &Kit) {
+    let tasks = (0..300).map(|_| kit.task()).collect();
+    kit.store.enqueue(tasks).await.unwrap();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        workers.spawn(work(kit.clone()));
+    }
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+        restored(kit).await;
+    }
+    workers.join_all().await;
+    for info in kit.dump().await {
+        assert_eq!(info.head.state, State::Succeeded, "{:?}", info.head);
+    }
+}
+
 pub(crate) async fn it_survives_reopening(kit: &Kit) {
     let session = kit.session().await;
     let id = kit.enqueue_plain().await;
