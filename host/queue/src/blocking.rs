@@ -550,6 +550,7 @@ mod tests {
             include_str!("queue/enqueue.rs"),
             include_str!("queue/handle.rs"),
             include_str!("queue/modules.rs"),
+            include_str!("queue/restored.rs"),
             include_str!("queue/task.rs"),
             include_str!("queue/transaction.rs"),
             include_str!("queue/worker.rs"),

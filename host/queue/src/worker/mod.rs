@@ -15,6 +15,7 @@ mod finish;
 mod handle;
 mod heartbeat;
 mod impatience;
+mod in_flight;
 mod lanes;
 mod modules;
 mod options;

@@ -19,6 +19,7 @@ pub struct Flaky {
     pub lost_finishes: AtomicU32,
     /// So many claims are answered; those after them hang.
     pub answered_claims: AtomicU32,
+    pub hung_claims: AtomicU32,
     /// So many calls of finish are refused before anything is done.
     pub refused_finishes: AtomicU32,
     /// The same of sessions to be opened.
@@ -48,6 +49,7 @@ impl Flaky {
             lost_claims: AtomicU32::new(0),
             lost_finishes: AtomicU32::new(0),
             answered_claims: AtomicU32::new(u32::MAX),
+            hung_claims: AtomicU32::new(0),
             refused_finishes: AtomicU32::new(0),
             refused_sessions: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
@@ -119,6 +121,7 @@ macro_rules! pass {
             async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
                 self.gate("claim").await?;
                 if !is_due(&self.answered_claims) {
+                    self.hung_claims.fetch_add(1, Ordering::AcqRel);
                     std::future::pending::<()>().await;
                 }
                 self.claims.fetch_add(1, Ordering::AcqRel);
