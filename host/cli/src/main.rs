@@ -13,6 +13,13 @@ mod settings;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// A task is made by one thread, run by another and ended by a third: freeing what another thread allocated is what this
+/// allocator is quick at.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     command::run()
 }
