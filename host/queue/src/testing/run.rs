@@ -107,9 +107,17 @@ impl TestQueue {
     /// Whether nothing is ready or runs, but in lanes that are paused.
     async fn is_done(&self) -> Result<bool> {
         let tasks = &self.queue.stores().tasks;
-        let running = Filter { states: vec![State::Running], ..Filter::default() };
-        let is_busy = !tasks.count(&running).await?.is_empty();
-        Ok(!is_busy && tasks.ready_lanes(None, 1).await?.is_empty())
+        let open = Filter { states: vec![State::Ready, State::Running], ..Filter::default() };
+        // Both in one look: what is claimed between two would be in neither.
+        let (ends, counts) = (tasks.changes(Interest::Ends), tasks.count(&open).await?);
+        if counts.is_empty() {
+            return Ok(true);
+        }
+        if counts.contains_key(&State::Running) || !tasks.ready_lanes(None, 1).await?.is_empty() {
+            return Ok(false);
+        }
+        // Its lane is paused, unless it has been claimed since.
+        Ok(tasks.count(&open).await? == counts && tasks.changes(Interest::Ends) == ends)
     }
 
     async fn until_done(&self) -> Result<()> {

@@ -139,7 +139,7 @@ impl Claimer {
             Turn::Claim
         };
         if turn != Turn::Claim && !self.fresh.is_empty() {
-            self.dispatch_fresh();
+            self.dispatcher.dispatch(std::mem::take(&mut self.fresh));
             return Ok(());
         }
         match turn {
@@ -157,33 +157,42 @@ impl Claimer {
         let shared = Arc::clone(&self.shared);
         let tasks = shared.tasks();
         let seen = tasks.changes(Interest::Work);
-        let wants = self.lanes.wants(&**tasks, room, nonce).await?;
-        if !wants.is_empty() {
+        let Self { dispatcher, lanes, in_flight, fresh, .. } = self;
+        let ask = async {
+            let wants = lanes.wants(&**tasks, room, nonce).await?;
+            if wants.is_empty() {
+                return Ok(None);
+            }
             shared.begin();
-            self.in_flight.push(tasks, session, wants);
-            // The store is asked before anything else is done, so that it has something to do meanwhile.
-            let answer = poll_immediate(self.in_flight.next()).await.flatten();
-            self.dispatch_fresh();
-            // A claim of a store in memory never waits: others of this thread have their turn here.
-            tokio::task::yield_now().await;
-            return match answer {
-                Some(answer) => self.answered(answer).await,
-                None => Ok(()),
-            };
+            in_flight.push(tasks, session, wants);
+            Ok(Some(poll_immediate(in_flight.next()).await.flatten()))
+        };
+        // The store is asked first, so that it has something to do meanwhile.
+        let (asked, ()) = tokio::join!(
+            biased;
+            ask,
+            async { dispatcher.dispatch(std::mem::take(fresh)) },
+        );
+        match asked? {
+            Some(answer) => {
+                // A claim of a store in memory never waits: others of this thread have their turn here.
+                tokio::task::yield_now().await;
+                match answer {
+                    Some(answer) => self.answered(answer).await,
+                    None => Ok(()),
+                }
+            }
+            None if !self.in_flight.is_empty() => self.wait(None).await,
+            None if self.lanes.has_more() => self.wait(Some(LOOKING)).await,
+            None => {
+                self.misses = 0;
+                tokio::select! {
+                    () = shared.wake.notified() => {}
+                    _ = tasks.changed(Interest::Work, seen, PATIENCE) => {}
+                }
+                Ok(())
+            }
         }
-        self.dispatch_fresh();
-        if !self.in_flight.is_empty() {
-            return self.wait(None).await;
-        }
-        if self.lanes.has_more() {
-            return self.wait(Some(LOOKING)).await;
-        }
-        self.misses = 0;
-        tokio::select! {
-            () = shared.wake.notified() => {}
-            _ = tasks.changed(Interest::Work, seen, PATIENCE) => {}
-        }
-        Ok(())
     }
 
     /// Waits until the store answers a claim or something comes up; at most so long.
@@ -231,10 +240,6 @@ impl Claimer {
         }
         shared.end();
         attempts
-    }
-
-    fn dispatch_fresh(&mut self) {
-        self.dispatcher.dispatch(std::mem::take(&mut self.fresh));
     }
 
     /// Gives what is in the backlog its turn, as far as there is room; what waits too long for that goes back.

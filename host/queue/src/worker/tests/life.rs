@@ -146,6 +146,19 @@ async fn what_is_claimed_runs_while_the_next_claim_takes_its_time() {
 }
 
 #[tokio::test]
+async fn what_is_claimed_runs_while_the_next_lane_is_looked_for() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let worker = kit.start(thread()).await;
+    let first = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
+    kit.end(first).await;
+    kit.tasks.is_dazzled.store(true, Ordering::Release);
+    let next = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
+    assert_eq!(kit.end(next).await.state, State::Succeeded);
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn two_claims_are_under_way_while_they_give_whole_batches() {
     let kit = Kit::new();
     let add = kit.push(component(ADD, ADD_TYPE)).await;
