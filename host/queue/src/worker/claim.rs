@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::poll_immediate;
 use omniq_model::{Kind, TaskError};
 use omniq_sandbox::Sandbox;
 use omniq_store::{Interest, Lease, Session, chain, failpoint};
@@ -13,7 +12,6 @@ use omniq_store::{Interest, Lease, Session, chain, failpoint};
 use super::attempt::Attempt;
 use super::dispatch::Dispatcher;
 use super::impatience::LONGEST;
-use super::in_flight::{Answer, InFlight};
 use super::lanes::Lanes;
 use super::modules::Modules;
 use super::outcome::Done;
@@ -38,21 +36,33 @@ const LOOKING: Duration = Duration::from_millis(10);
 pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
     let modules =
         Modules::new(sandbox, Arc::clone(&shared.stores.modules), Arc::clone(&shared.wake));
+    let lanes = Lanes::new(shared.options.queues.clone());
     let mut claimer = Claimer {
         dispatcher: Dispatcher::new(Arc::clone(&shared), modules),
-        lanes: Lanes::new(shared.options.queues.clone()),
-        in_flight: InFlight::new(shared.options.batch),
-        shared: Arc::clone(&shared),
+        shared,
+        lanes,
         fresh: Vec::new(),
         backlog: VecDeque::new(),
         served: Instant::now(),
         misses: 0,
         crowded: None,
     };
-    tokio::select! {
-        () = claimer.work() => {}
-        // What is claimed for us without our knowing goes back with the end of the session.
-        () = hopeless(&shared) => {}
+    let mut pause = BACKOFF.0;
+    let shared = Arc::clone(&claimer.shared);
+    while shared.is_working() {
+        let turn = tokio::select! {
+            turn = claimer.turn() => turn,
+            // What is claimed for us without our knowing goes back with the end of the session.
+            () = hopeless(&shared) => break,
+        };
+        match turn {
+            Ok(()) => pause = BACKOFF.0,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "could not claim tasks");
+                claimer.rest(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+        }
     }
     claimer.give_back();
 }
@@ -74,8 +84,7 @@ struct Claimer {
     shared: Arc<Shared>,
     dispatcher: Dispatcher,
     lanes: Lanes,
-    in_flight: InFlight,
-    /// What was claimed last, on its way to the pools.
+    /// The last claim, on its way to the pools.
     fresh: Vec<Attempt>,
     /// Attempts about whose module something is known by now. They were claimed without a look at how many can run, so
     /// they take their turn before anything else is claimed.
@@ -89,27 +98,6 @@ struct Claimer {
 }
 
 impl Claimer {
-    /// Claims until the worker is to stop and the store has answered every claim.
-    async fn work(&mut self) {
-        let mut pause = BACKOFF.0;
-        while self.shared.is_working() {
-            match self.turn().await {
-                Ok(()) => pause = BACKOFF.0,
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "could not claim tasks");
-                    self.rest(pause).await;
-                    pause = (pause * 2).min(BACKOFF.1);
-                }
-            }
-        }
-        while let Some(answer) = self.in_flight.next().await {
-            match self.take(answer) {
-                Ok(attempts) => self.fresh.extend(attempts),
-                Err(error) => tracing::warn!(error = %chain(&error), "could not claim tasks"),
-            }
-        }
-    }
-
     /// One turn: what came up meanwhile, then a claim or a wait.
     async fn turn(&mut self) -> omniq_store::Result<()> {
         let shared = Arc::clone(&self.shared);
@@ -119,19 +107,14 @@ impl Claimer {
         }
         self.backlog.extend(arrived);
         let Current { session, is_dead } = shared.current();
-        let room = shared.room(self.in_flight.asked(), &self.fresh);
-        let share = self.in_flight.share_of(room);
-        let is_suspect = shared.is_suspect.load(Ordering::Acquire);
-        let turn = if (is_dead || is_suspect) && !self.in_flight.is_empty() {
-            // What they give is to be known before.
-            Turn::Wait
-        } else if is_dead {
+        let room = shared.room(&self.fresh);
+        let turn = if is_dead {
             Turn::Renew
-        } else if is_suspect {
+        } else if shared.is_suspect.load(Ordering::Acquire) {
             Turn::Reconcile
         } else if !self.backlog.is_empty() {
             Turn::Serve
-        } else if share.tasks == 0 || share.bytes == 0 {
+        } else if room.tasks == 0 || room.bytes == 0 {
             Turn::Wait
         } else if self.is_crowded(room.tasks) {
             Turn::WaitCrowded
@@ -143,125 +126,80 @@ impl Claimer {
             return Ok(());
         }
         match turn {
-            Turn::Renew => self.renew().await,
-            Turn::Reconcile => self.reconcile(&session).await,
+            Turn::Renew => self.renew().await?,
+            Turn::Reconcile => self.reconcile(&session).await?,
             Turn::Serve => self.serve(room.tasks).await,
-            Turn::Wait => self.wait(None).await,
-            Turn::WaitCrowded => self.wait(Some(CROWDED)).await,
-            Turn::Claim => self.claim(&session, share).await,
+            Turn::Wait => shared.wake.notified().await,
+            Turn::WaitCrowded => {
+                let _ = tokio::time::timeout(CROWDED, shared.wake.notified()).await;
+            }
+            Turn::Claim => self.claim(&shared, &session, room).await?,
         }
+        Ok(())
     }
 
-    /// Asks for a claim for that room and meanwhile gives the pools the last one; waits where there is nothing to ask for.
-    async fn claim(&mut self, session: &Session, room: Room) -> omniq_store::Result<()> {
-        let shared = Arc::clone(&self.shared);
+    /// Claims for that room and meanwhile gives the pools the last claim; waits where there is nothing.
+    async fn claim(
+        &mut self,
+        shared: &Shared,
+        session: &Session,
+        room: Room,
+    ) -> omniq_store::Result<()> {
         let tasks = shared.tasks();
         let seen = tasks.changes(Interest::Work);
-        let Self { dispatcher, lanes, in_flight, fresh, .. } = self;
-        let ask = async {
-            let wants = lanes.wants(&**tasks, room, nonce).await?;
-            if wants.is_empty() {
-                return Ok(None);
-            }
-            shared.begin();
-            in_flight.push(tasks, session, wants);
-            Ok(Some(poll_immediate(in_flight.next()).await.flatten()))
-        };
+        let Self { dispatcher, lanes, fresh, misses, .. } = self;
         // The store is asked first, so that it has something to do meanwhile.
-        let (asked, ()) = tokio::join!(
+        let (claimed, ()) = tokio::join!(
             biased;
-            ask,
+            claim(shared, session, lanes, room),
             async { dispatcher.dispatch(std::mem::take(fresh)) },
         );
-        match asked? {
-            Some(answer) => {
+        match claimed? {
+            Some(attempts) => {
+                *misses = if attempts.is_empty() { *misses + 1 } else { 0 };
+                *fresh = attempts;
+                if *misses > MISSES {
+                    // The session has died, or the store is damaged: asking on and on would help nobody.
+                    let pause = Duration::from_millis(1 << (*misses - MISSES).min(7));
+                    self.rest(pause).await;
+                }
                 // A claim of a store in memory never waits: others of this thread have their turn here.
                 tokio::task::yield_now().await;
-                match answer {
-                    Some(answer) => self.answered(answer).await,
-                    None => Ok(()),
-                }
             }
-            None if !self.in_flight.is_empty() => self.wait(None).await,
-            None if self.lanes.has_more() => self.wait(Some(LOOKING)).await,
+            None if lanes.has_more() => {
+                let _ = tokio::time::timeout(LOOKING, shared.wake.notified()).await;
+            }
             None => {
-                self.misses = 0;
+                *misses = 0;
                 tokio::select! {
                     () = shared.wake.notified() => {}
                     _ = tasks.changed(Interest::Work, seen, PATIENCE) => {}
                 }
-                Ok(())
             }
-        }
-    }
-
-    /// Waits until the store answers a claim or something comes up; at most so long.
-    async fn wait(&mut self, most: Option<Duration>) -> omniq_store::Result<()> {
-        let over = async {
-            match most {
-                Some(most) => tokio::time::sleep(most).await,
-                None => std::future::pending().await,
-            }
-        };
-        let answer = tokio::select! {
-            Some(answer) = self.in_flight.next() => Some(answer),
-            () = self.shared.wake.notified() => None,
-            () = over => None,
-        };
-        match answer {
-            Some(answer) => self.answered(answer).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn answered(&mut self, answer: Answer) -> omniq_store::Result<()> {
-        self.fresh = self.take(answer)?;
-        self.misses = if self.fresh.is_empty() { self.misses + 1 } else { 0 };
-        if self.misses > MISSES {
-            // The session has died, or the store is damaged: asking on and on would help nobody.
-            let pause = Duration::from_millis(1 << (self.misses - MISSES).min(7));
-            self.rest(pause).await;
         }
         Ok(())
     }
 
-    /// Notes what the store has answered.
-    fn take(&mut self, answer: Answer) -> omniq_store::Result<Vec<Attempt>> {
-        let Answer { session, wants, leases } = answer;
-        let shared = &self.shared;
-        let attempts = leases.map(|leases| {
-            failpoint::hit("worker.claim.after_answer");
-            self.lanes.learn(&wants, &leases);
-            hold(shared, &session, leases)
-        });
-        if attempts.is_err() {
-            // It may have been committed all the same: then the store holds for us what we do not know of.
-            shared.is_suspect.store(true, Ordering::Release);
-        }
-        shared.end();
-        attempts
-    }
-
     /// Gives what is in the backlog its turn, as far as there is room; what waits too long for that goes back.
-    async fn serve(&mut self, room: usize) -> omniq_store::Result<()> {
+    async fn serve(&mut self, room: usize) {
         if room > 0 {
             self.served = Instant::now();
             let next = self.backlog.drain(..room.min(self.backlog.len())).collect();
             self.dispatcher.dispatch(next);
-            return Ok(());
+            return;
         }
         let left = LONGEST.saturating_sub(self.served.elapsed());
-        if !left.is_zero() {
-            return self.wait(Some(left)).await;
+        if left.is_zero() {
+            tracing::info!(
+                tasks = self.backlog.len(),
+                "tasks whose module came too late for a slot are given back"
+            );
+            let back = self.backlog.drain(..);
+            let back = back.map(|attempt| Done::released(attempt, Duration::ZERO, None)).collect();
+            self.shared.outbox.push_all(back);
+        } else {
+            let _ = tokio::time::timeout(left, self.shared.wake.notified()).await;
         }
-        tracing::info!(
-            tasks = self.backlog.len(),
-            "tasks whose module came too late for a slot are given back"
-        );
-        let back = self.backlog.drain(..);
-        let back = back.map(|attempt| Done::released(attempt, Duration::ZERO, None)).collect();
-        self.shared.outbox.push_all(back);
-        Ok(())
     }
 
     /// Whether as many wait for their modules as could run: only now and then one claims past them, for what stands
@@ -278,7 +216,7 @@ impl Claimer {
     }
 
     /// Waits before the next try; woken early only by the end.
-    async fn rest(&mut self, pause: Duration) {
+    async fn rest(&self, pause: Duration) {
         let _ = tokio::time::timeout(pause, until_asked(&self.shared)).await;
     }
 
@@ -321,6 +259,32 @@ enum Turn {
     Wait,
     WaitCrowded,
     Claim,
+}
+
+/// Claims for that room; `None`: no lane is known to have tasks.
+async fn claim(
+    shared: &Shared,
+    session: &Session,
+    lanes: &mut Lanes,
+    room: Room,
+) -> omniq_store::Result<Option<Vec<Attempt>>> {
+    let wants = lanes.wants(&**shared.tasks(), room, nonce).await?;
+    if wants.is_empty() {
+        return Ok(None);
+    }
+    shared.begin();
+    let claimed = shared.tasks().claim(session, &wants).await;
+    let attempts = claimed.map(|leases| {
+        failpoint::hit("worker.claim.after_answer");
+        lanes.learn(&wants, &leases);
+        hold(shared, session, leases)
+    });
+    if attempts.is_err() {
+        // It may have been committed all the same: then the store holds for us what we do not know of.
+        shared.is_suspect.store(true, Ordering::Release);
+    }
+    shared.end();
+    attempts.map(Some)
 }
 
 /// Notes what was claimed.

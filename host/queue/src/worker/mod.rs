@@ -15,7 +15,6 @@ mod finish;
 mod handle;
 mod heartbeat;
 mod impatience;
-mod in_flight;
 mod lanes;
 mod modules;
 mod options;

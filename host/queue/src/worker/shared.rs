@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use omniq_model::{EventKind, Name, Pool, SessionId, Task, TaskId, Timestamp, Token};
-use omniq_store::{Held, Lease, Session, TaskStore, Want};
+use omniq_store::{Held, Lease, Session, TaskStore};
 use tokio::sync::{Notify, watch};
 
 use super::attempt::{Attempt, Stop, Why};
@@ -93,20 +93,12 @@ struct Entry {
 }
 
 /// How much more may be claimed now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
     /// Tasks that pools have room for.
     pub tasks: usize,
     /// Bytes of arguments.
     pub bytes: usize,
-}
-
-impl Room {
-    /// What is taken up if all is given that is asked for.
-    pub fn of(wants: &[Want]) -> Self {
-        let sum = |of: fn(&Want) -> usize| wants.iter().map(of).fold(0, usize::saturating_add);
-        Self { tasks: sum(|want| want.max), bytes: sum(|want| want.bytes) }
-    }
 }
 
 /// Bytes that a leased task takes here.
@@ -171,27 +163,26 @@ impl Shared {
         attempt.task.as_ref().and_then(|task| task.pool).unwrap_or(self.options.pool)
     }
 
-    /// How much more may be claimed now, with so much asked for and these on their way to the pools.
-    pub fn room(&self, asked: Room, fresh: &[Attempt]) -> Room {
-        let taken = self.table().bytes.saturating_add(asked.bytes);
-        let bytes = self.options.claim_bytes.saturating_sub(taken);
-        Room { tasks: self.room_for_tasks(asked.tasks, fresh), bytes }
+    /// How much more may be claimed now, with these on their way to the pools.
+    pub fn room(&self, fresh: &[Attempt]) -> Room {
+        let bytes = self.options.claim_bytes.saturating_sub(self.table().bytes);
+        Room { tasks: self.room_for_tasks(fresh), bytes }
     }
 
-    fn room_for_tasks(&self, asked: usize, fresh: &[Attempt]) -> usize {
+    fn room_for_tasks(&self, fresh: &[Attempt]) -> usize {
         if self.outbox.is_full() {
             return 0;
         }
         let Some(default) = self.pool(None) else { return 0 };
         let held: usize = self.pools().iter().map(|pool| pool.load().held()).sum();
-        let all = held + asked + fresh.len();
+        let all = held + fresh.len();
         let mut slots = self.options.slots;
         let mut ahead = 0;
         let mut most_now = self.options.batch;
         for pool in self.pools() {
             let load = pool.load();
-            // Two batches to run while the next two are claimed.
-            let prefetch = load.prefetch(4 * self.options.batch);
+            // One batch to run while the next one is claimed.
+            let prefetch = load.prefetch(2 * self.options.batch);
             if pool.kind() == default.kind() {
                 slots = slots.min(load.slots());
                 // What is fetched in advance runs whatever the store does: not so much that its values fill the memory.
@@ -200,7 +191,7 @@ impl Shared {
                 // What is claimed now could all be for this pool, and would only stand in line here.
                 let line = if load.is_sober() { load.slots() } else { 2 * load.slots() + prefetch };
                 let coming = fresh.iter().filter(|attempt| self.kind_of(attempt) == pool.kind());
-                let free = line.saturating_sub(load.held() + asked + coming.count());
+                let free = line.saturating_sub(load.held() + coming.count());
                 if free == 0 {
                     return 0;
                 }
@@ -213,8 +204,7 @@ impl Shared {
         default.load().set_low(ahead / 2);
         let free = most.saturating_sub(all);
         // While there is something to run, claim by the batch.
-        let least = self.options.batch.min(ahead / 2);
-        if all > slots && free < least { 0 } else { free.min(most_now) }
+        if all > slots && free < ahead / 2 { 0 } else { free.min(most_now) }
     }
 
     // What is held

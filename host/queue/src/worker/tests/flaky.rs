@@ -19,10 +19,6 @@ pub struct Flaky {
     pub lost_finishes: AtomicU32,
     /// So many claims are answered; those after them hang.
     pub answered_claims: AtomicU32,
-    pub hung_claims: AtomicU32,
-    /// Once a claim has given something, lanes are looked for in vain: the call hangs. And whether that is so now.
-    pub is_dazzled: AtomicBool,
-    is_blind: AtomicBool,
     /// So many calls of finish are refused before anything is done.
     pub refused_finishes: AtomicU32,
     /// The same of sessions to be opened.
@@ -52,9 +48,6 @@ impl Flaky {
             lost_claims: AtomicU32::new(0),
             lost_finishes: AtomicU32::new(0),
             answered_claims: AtomicU32::new(u32::MAX),
-            hung_claims: AtomicU32::new(0),
-            is_dazzled: AtomicBool::new(false),
-            is_blind: AtomicBool::new(false),
             refused_finishes: AtomicU32::new(0),
             refused_sessions: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
@@ -112,9 +105,6 @@ macro_rules! pass {
             async fn ready_lanes(&self, after: Option<&Lane>, max: usize) -> Result<Vec<Lane>> {
                 self.hung.fetch_add(u32::from(self.is_hung.load(Ordering::Acquire)), Ordering::AcqRel);
                 self.gate("ready_lanes").await?;
-                if self.is_blind.load(Ordering::Acquire) {
-                    std::future::pending::<()>().await;
-                }
                 self.looks.fetch_add(1, Ordering::AcqRel);
                 self.inner.ready_lanes(after, max).await
             }
@@ -129,14 +119,10 @@ macro_rules! pass {
             async fn claim(&self, session: &Session, wants: &[Want]) -> Result<Vec<Lease>> {
                 self.gate("claim").await?;
                 if !is_due(&self.answered_claims) {
-                    self.hung_claims.fetch_add(1, Ordering::AcqRel);
                     std::future::pending::<()>().await;
                 }
                 self.claims.fetch_add(1, Ordering::AcqRel);
                 let mut leases = self.inner.claim(session, wants).await?;
-                if !leases.is_empty() && self.is_dazzled.load(Ordering::Acquire) {
-                    self.is_blind.store(true, Ordering::Release);
-                }
                 if !leases.is_empty() && is_due(&self.lost_claims) {
                     return Err(cut("claim tasks"));
                 }

@@ -146,53 +146,6 @@ async fn what_is_claimed_runs_while_the_next_claim_takes_its_time() {
 }
 
 #[tokio::test]
-async fn what_is_claimed_runs_while_the_next_lane_is_looked_for() {
-    let kit = Kit::new();
-    let add = kit.push(component(ADD, ADD_TYPE)).await;
-    let worker = kit.start(thread()).await;
-    let first = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
-    kit.end(first).await;
-    kit.tasks.is_dazzled.store(true, Ordering::Release);
-    let next = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
-    assert_eq!(kit.end(next).await.state, State::Succeeded);
-    worker.stop(Duration::ZERO).await;
-}
-
-#[tokio::test]
-async fn two_claims_are_under_way_while_they_give_whole_batches() {
-    let kit = Kit::new();
-    let add = kit.push(component(ADD, ADD_TYPE)).await;
-    let worker = kit.start(WorkerOptions { batch: 8, slots: 8, ..thread() }).await;
-    let enqueue = async |count: usize| {
-        let tasks = (0..count).map(|_| kit.task(&add, &[0x82, 1, 1])).collect::<Vec<_>>();
-        let last = tasks.last().map(|task| task.id).unwrap();
-        kit.tasks.enqueue(tasks).await.unwrap();
-        last
-    };
-    let hung = || kit.tasks.hung_claims.load(Ordering::Acquire);
-    kit.end(enqueue(1).await).await;
-    kit.tasks.answered_claims.store(1, Ordering::Release);
-    kit.end(enqueue(7).await).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(hung() <= 1, "less than a batch was given");
-    worker.stop(Duration::ZERO).await;
-
-    kit.tasks.answered_claims.store(u32::MAX, Ordering::Release);
-    kit.tasks.hung_claims.store(0, Ordering::Release);
-    let worker = kit.start(WorkerOptions { batch: 8, slots: 8, ..thread() }).await;
-    kit.end(enqueue(1).await).await;
-    kit.tasks.answered_claims.store(1, Ordering::Release);
-    enqueue(1000).await;
-    let both = tokio::time::timeout(PATIENCE, async {
-        while hung() < 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
-    both.await.expect("a second claim is made while the first is under way");
-    worker.stop(Duration::ZERO).await;
-}
-
-#[tokio::test]
 async fn only_its_own_queues_are_worked_on() {
     let kit = Kit::new();
     let add = kit.push(component(ADD, ADD_TYPE)).await;
