@@ -204,7 +204,13 @@ impl Command {
             19 => Self::Import(input.list(read_copy)?),
             20 => Self::Spare(input.span()?),
             21 => Self::Restored,
-            other => return Err(bad(format!("this version knows no command {other}"))),
+            // An entry's checksum was right, so somebody meant this.
+            other => {
+                let reason = format!(
+                    "this version knows no command {other}, so a newer omniq wrote it: go on with that one"
+                );
+                return Err(bad(reason));
+            }
         })
     }
 }

@@ -65,7 +65,9 @@ impl State {
         let mut input = In::new(entry);
         let format = input.byte()?;
         if format != FORMAT {
-            return Err(bad(format!("this version knows no entry of format {format}")));
+            return Err(bad(format!(
+                "this version knows no entry of format {format}, so a newer omniq wrote it: go on with that one"
+            )));
         }
         self.now = self.now.max(input.instant()?);
         while !input.is_empty() {
