@@ -58,6 +58,7 @@ impl Size {
 fn crowd(backend: Backend) {
     let size = Size::on(backend);
     let place = Place::on(backend)
+        .with_lasting_owner()
         .with("OMNIQ_LEASE_TIME", format!("{}s", size.lease))
         // So that each of them gets something.
         .with("OMNIQ_MAX_WORKERS", "4")
