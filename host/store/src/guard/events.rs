@@ -38,6 +38,6 @@ impl EventStore for Guarded<dyn EventStore> {
     }
 
     async fn close(&self) -> Result<()> {
-        self.guard.call(long("close"), self.inner.close()).await
+        self.guard.close(self.inner.close()).await
     }
 }

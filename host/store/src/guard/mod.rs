@@ -239,10 +239,23 @@ impl Guard {
             Err(_) => {
                 let reason = format!("it did not {} within {}", call.action, Rough(limit));
                 self.fail(pass, began, Failure::Deadline, reason);
-                let waited = format!("there was no answer within {}", Rough(limit));
-                Err(Error::unavailable(self.backend, call.action, waited))
+                Err(self.unanswered(call, limit))
             }
         }
+    }
+
+    /// Lets the last call of all through, whether the store rests or not: what a backend holds back it writes then, and what it
+    /// holds it lets go.
+    async fn close(&self, future: impl Future<Output = Result<()>>) -> Result<()> {
+        let call = long("close");
+        let limit = self.limit(call);
+        let answer = tokio::time::timeout(limit, future).await;
+        answer.unwrap_or_else(|_| Err(self.unanswered(call, limit)))
+    }
+
+    fn unanswered(&self, call: Call, limit: Duration) -> Error {
+        let waited = format!("there was no answer within {}", Rough(limit));
+        Error::unavailable(self.backend, call.action, waited)
     }
 
     fn limit(&self, call: Call) -> Duration {

@@ -33,6 +33,6 @@ impl ModuleStore for Guarded<dyn ModuleStore> {
     }
 
     async fn close(&self) -> Result<()> {
-        self.guard.call(long("close"), self.inner.close()).await
+        self.guard.close(self.inner.close()).await
     }
 }

@@ -29,6 +29,6 @@ impl ResultStore for Guarded<dyn ResultStore> {
     }
 
     async fn close(&self) -> Result<()> {
-        self.guard.call(long("close"), self.inner.close()).await
+        self.guard.close(self.inner.close()).await
     }
 }

@@ -152,6 +152,6 @@ impl TaskStore for Guarded<dyn TaskStore> {
     }
 
     async fn close(&self) -> Result<()> {
-        self.guard.call(long("close"), self.inner.close()).await
+        self.guard.close(self.inner.close()).await
     }
 }

@@ -259,6 +259,19 @@ async fn a_patient_call_waits_and_is_the_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_rests_is_closed_all_the_same() {
+    let kit = Kit::new(whole());
+    kit.open().await;
+    kit.mood(Mood::Well);
+    let began = Instant::now();
+    kit.store.close().await.unwrap();
+    assert_eq!((kit.reached(), began.elapsed()), (6, Duration::ZERO), "it was told, and at once");
+    kit.mood(Mood::Hangs);
+    assert_eq!(kind(kit.store.close().await), ErrorKind::Unavailable);
+    assert_eq!(began.elapsed().as_secs(), 90, "nobody waits for ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_who_wait_go_on_with_the_first_answer() {
     let kit = Kit::new(whole());
     kit.open().await;

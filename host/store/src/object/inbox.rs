@@ -29,6 +29,8 @@ const WIDTH: usize = 8;
 const AWAKE: Duration = Duration::from_secs(10);
 /// How often it looks otherwise.
 const ASLEEP: Duration = Duration::from_secs(1);
+/// How often an answer is looked for that has not come for long.
+const SELDOM: Duration = Duration::from_secs(1);
 const ACTION: &str = "pass requests to the process that has the tasks";
 
 fn bundle(parts: &[Vec<u8>]) -> Vec<u8> {
@@ -176,8 +178,11 @@ async fn await_answer(
     poll: Duration,
     deadline: Instant,
 ) -> Result<Vec<Outcome>, String> {
+    let asked = Instant::now();
     while Instant::now() < deadline {
-        tokio::time::sleep(poll).await;
+        // More and more rarely: an owner or a bucket that is slow already would be slower for every look at it.
+        let pause = (asked.elapsed() / 4).clamp(poll, SELDOM.max(poll));
+        tokio::time::sleep(pause).await;
         if let Ok(Some(bytes)) = objects.get(name, ACTION).await {
             let outcomes = parts(&bytes).and_then(|parts| {
                 parts.into_iter().map(frame::decode_outcome).collect::<Read<Vec<Outcome>>>()

@@ -82,7 +82,6 @@ async fn what_ends_running_work_waits_and_all_else_is_refused_at_once() {
         false count(&filter);
         false ended(beginning, 1);
         false is_idle();
-        false close();
     }
 }
 
@@ -96,7 +95,6 @@ async fn nobody_waits_for_events_and_modules() {
         false purge(beginning.0, 1);
         false watermark();
         false set_watermark(beginning);
-        false close();
     }
     let name = Name::default();
     let digest = omniq_model::Digest::from_sha256([7; 32]);
@@ -105,8 +103,19 @@ async fn nobody_waits_for_events_and_modules() {
         false bytes(&digest);
         false list();
         false remove(&name, &name);
-        false close();
     }
+}
+
+/// What is held back is written then, and what is held is let go: nobody comes again to do it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_rests_is_closed_at_once() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+    let began = Instant::now();
+    rested::<dyn TaskStore>(Arc::new(MemoryTasks::new(clock.clone()))).close().await.unwrap();
+    rested::<dyn ResultStore>(Arc::new(MemoryResults::new(clock))).close().await.unwrap();
+    rested::<dyn EventStore>(Arc::new(MemoryEvents::new())).close().await.unwrap();
+    rested::<dyn ModuleStore>(Arc::new(MemoryModules::new())).close().await.unwrap();
+    assert!(began.elapsed().is_zero());
 }
 
 /// A call over many tasks lets others be the probe, also when it is due.
@@ -134,7 +143,6 @@ async fn long_calls_are_no_probes() {
         true list(&filter, None, 1);
         true count(&filter);
         true ended((Timestamp::from_millis(0), KEY.task), 1);
-        true close();
         false now();
         false enqueue(Vec::new());
         false get(&[]);
