@@ -2,7 +2,8 @@
 //!
 //! However many wait, one watcher asks the store: when something ended, it fetches the tasks that are waited for in one
 //! batch. A worker of the same process tells what it has committed directly, so that path needs no question at all.
-//! Whoever waits registers first and is looked up after, so no end falls between.
+//! Whoever waits registers first and is looked up after, so no end falls between; a task that was just enqueued here is not
+//! looked up while nothing has ended since.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -48,8 +49,8 @@ type Waiters = Vec<(u64, oneshot::Sender<Option<Ended>>)>;
 #[derive(Default)]
 struct Waiting {
     by_task: HashMap<TaskId, Waiters>,
-    /// Registered, and not looked up yet.
-    fresh: Vec<TaskId>,
+    /// Registered, and not looked up yet; with the changes as of which it was not even in the store, where that is known.
+    fresh: Vec<(TaskId, Option<Changes>)>,
     next: u64,
 }
 
@@ -73,12 +74,22 @@ impl Ends {
     ///
     /// Gives `None` when the store has no such task, or has it no more. Ends only while somebody runs [`Self::watch`].
     pub fn wait(&self, id: TaskId) -> Wait {
+        self.register(id, None)
+    }
+
+    /// As [`Self::wait`], for a task that was not in the store before it told of those changes: as long as it tells of no
+    /// others it cannot have ended, so nobody has to look.
+    pub fn wait_new(&self, id: TaskId, before: Changes) -> Wait {
+        self.register(id, Some(before))
+    }
+
+    fn register(&self, id: TaskId, before: Option<Changes>) -> Wait {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.waiting();
         let number = waiting.next;
         waiting.next += 1;
         waiting.by_task.entry(id).or_default().push((number, sender));
-        waiting.fresh.push(id);
+        waiting.fresh.push((id, before));
         drop(waiting);
         self.0.registered.notify_one();
         Wait { ends: self.clone(), id, number, receiver }
@@ -114,15 +125,20 @@ impl Ends {
         let mut pace = PACE.0;
         let mut rested = Instant::now();
         let mut looked = Instant::now();
+        let mut is_first = true;
         loop {
             let now = tasks.changes(Interest::Ends);
             let asked = Instant::now();
+            if is_first {
+                // Nobody waited before, so that nobody has missed what happened before.
+                (seen, looked) = (now, asked);
+            }
             let is_for_all = asked >= rested && (now != seen || looked.elapsed() >= PATIENCE);
             let found = if is_for_all {
                 (seen, looked) = (now, asked);
                 self.look(&tasks, &self.all()).await
             } else {
-                self.look(&tasks, &self.fresh()).await
+                self.look(&tasks, &self.fresh(now)).await
             };
             match found {
                 Ok(_) if !is_for_all => {}
@@ -136,14 +152,16 @@ impl Ends {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
             }
-            self.idle(&*tasks, seen, rested).await;
+            is_first = self.idle(&*tasks, seen, rested).await;
         }
     }
 
-    /// Until something was registered, or ended while somebody waits; the latter not before `rested`.
-    async fn idle(&self, tasks: &dyn TaskStore, seen: Changes, rested: Instant) {
+    /// Until something was registered, or ended while somebody waits; the latter not before `rested`. Tells whether nobody
+    /// waited when it began.
+    async fn idle(&self, tasks: &dyn TaskStore, seen: Changes, rested: Instant) -> bool {
         if self.waiting().by_task.is_empty() {
-            return self.0.registered.notified().await;
+            self.0.registered.notified().await;
+            return true;
         }
         let ended = async {
             let rest = tokio::time::sleep_until(rested.into());
@@ -153,13 +171,17 @@ impl Ends {
             () = self.0.registered.notified() => {}
             () = ended => {}
         }
+        false
     }
 
-    fn fresh(&self) -> Vec<TaskId> {
+    /// Those that were registered and may have ended before `now`.
+    fn fresh(&self, now: Changes) -> Vec<TaskId> {
         let mut waiting = self.waiting();
-        let mut fresh = std::mem::take(&mut waiting.fresh);
-        fresh.retain(|id| waiting.by_task.contains_key(id));
-        fresh
+        let fresh = std::mem::take(&mut waiting.fresh).into_iter();
+        let may_have_ended = |(id, before): &(TaskId, Option<Changes>)| {
+            *before != Some(now) && waiting.by_task.contains_key(id)
+        };
+        fresh.filter(may_have_ended).map(|(id, _)| id).collect()
     }
 
     fn all(&self) -> Vec<TaskId> {
@@ -175,7 +197,7 @@ impl Ends {
             let infos = match tasks.get(chunk).await {
                 Ok(infos) => infos,
                 Err(error) => {
-                    self.waiting().fresh.extend(ids);
+                    self.waiting().fresh.extend(ids.iter().map(|id| (*id, None)));
                     return Err(error);
                 }
             };

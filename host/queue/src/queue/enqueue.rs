@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use omniq_model::{Backoff, EventKind, Lane, Retry, Span, Task, TaskEvent, TaskId, Unique};
-use omniq_store::{Enqueued, TaskStore, failpoint};
+use omniq_store::{Enqueued, Interest, TaskStore, failpoint};
 use tokio::task::JoinHandle;
 
 use super::catalog::Target;
@@ -51,9 +51,12 @@ impl Queue {
         let task = self.prepare(spec, &mut Memo::default()).await?;
         let id = task.id;
         let events = self.events_of(std::slice::from_ref(&task));
-        let answers = hand_over(&*self.shared().stores.tasks, vec![task]).await;
+        let store = &*self.shared().stores.tasks;
+        let before = store.changes(Interest::Ends);
+        let answers = hand_over(store, vec![task]).await;
         let answer = answers.map_err(|error| Error::from(error).about(id))?.pop();
         let handle = self.outcome(id, answer.ok_or(Error::Closed)?);
+        let handle = handle.map(|handle| handle.added_after(before));
         if handle.as_ref().is_ok_and(TaskHandle::is_new) {
             self.shared().events.emit_all(events);
         }

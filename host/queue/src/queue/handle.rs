@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use omniq_model::{Format, Payload, State, TaskError, TaskId, TaskResult, Value};
 use omniq_sandbox::value::rust;
-use omniq_store::{Filter, Info, ResultKey};
+use omniq_store::{Changes, Filter, Info, ResultKey};
 use serde::de::value::{BytesDeserializer, Error as BytesError};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
@@ -18,11 +18,18 @@ pub struct TaskHandle {
     queue: Queue,
     id: TaskId,
     is_new: bool,
+    /// What the store had told of before the task was there.
+    before: Option<Changes>,
 }
 
 impl TaskHandle {
     pub(super) fn new(queue: Queue, id: TaskId, is_new: bool) -> Self {
-        Self { queue, id, is_new }
+        Self { queue, id, is_new, before: None }
+    }
+
+    /// Of a task that is in the store by now, and was not when it told of those changes.
+    pub(super) fn added_after(self, before: Changes) -> Self {
+        Self { before: self.is_new.then_some(before), ..self }
     }
 
     /// The task's id.
@@ -118,7 +125,11 @@ impl TaskHandle {
     }
 
     async fn ended(&self) -> Result<(State, Option<TaskResult>)> {
-        let wait = self.queue.shared().ends.wait(self.id);
+        let ends = &self.queue.shared().ends;
+        let wait = match self.before {
+            Some(before) => ends.wait_new(self.id, before),
+            None => ends.wait(self.id),
+        };
         let ended = self.queue.unless_closed(wait).await?.ok_or(Error::NoTask(self.id))?;
         Ok((ended.state, ended.result))
     }

@@ -353,6 +353,6 @@ fn select_oldest(
     }
     sql.push(" where x.seq > ").int(after).push(can);
     filter.conditions(&mut sql);
-    sql.push(" order by x.seq limit ").int(max);
+    sql.push(" order by x.seq").limit(max);
     sql
 }

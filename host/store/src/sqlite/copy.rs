@@ -52,7 +52,7 @@ async fn page(conn: &mut SqliteConnection, after: i64, max: usize) -> Result<Opt
             select seq, ifnull(length(error), 0) as size from omniq_task where seq > ?1
              union all
             select seq, length(result) from omniq_done where seq > ?1
-             order by 1 limit ?2
+             order by 1 limit +?2
         ) x left join omniq_body b on b.seq = x.seq order by 1";
     let limit = i64::try_from(max.saturating_add(1)).unwrap_or(i64::MAX);
     let rows = sqlx::query(SIZES).bind(after).bind(limit).fetch_all(conn).await?;

@@ -158,7 +158,7 @@ fn select(filter: &EventFilter, after: Option<u64>, max: usize) -> Sql {
         sql.push(" union all ");
         half(&mut sql, filter, after, max, false);
     }
-    sql.push(" order by 1, 2, 3 limit ").int(max);
+    sql.push(" order by 1, 2, 3").limit(max);
     sql
 }
 
@@ -197,7 +197,7 @@ fn half(sql: &mut Sql, filter: &EventFilter, after: Option<u64>, max: usize, own
     if let Some(to) = filter.to {
         sql.push(&format!(" and {at} < ")).int(to.as_millis());
     }
-    sql.push(&format!(" order by {at}, position limit ")).int(max).push(")");
+    sql.push(&format!(" order by {at}, position")).limit(max).push(")");
 }
 
 async fn watermark(conn: &mut SqliteConnection) -> Answer<(Timestamp, TaskId)> {
@@ -275,12 +275,12 @@ impl Tx<'_> {
         // Beginnings go with their ends, or before them.
         const PART: &str = "
             update omniq_event set began = null where position in
-                (select position from omniq_event where began < ?1 and at >= ?1 order by began, position limit ?2)";
+                (select position from omniq_event where began < ?1 and at >= ?1 order by began, position limit +?2)";
         const PURGE: &str = "
             delete from omniq_event where position in
                 (select position from (select position, sum(1 + (began is not null)) over (order by at, position) as events
                                          from (select position, at, began from omniq_event where at < ?1
-                                                order by at, position limit ?2))
+                                                order by at, position limit +?2))
                   where events <= ?2 + 1)
             returning began is not null";
         let (before, max) = (before.as_millis(), i64::try_from(max).unwrap_or(i64::MAX - 1));

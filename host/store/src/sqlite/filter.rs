@@ -38,6 +38,14 @@ impl Sql {
         self.arg(Arg::Int(value.try_into().unwrap_or(i64::MAX)))
     }
 
+    /// So many rows at most.
+    ///
+    /// The plus is for SQLite: a bare parameter is looked at when a statement is prepared, which is then prepared anew at every
+    /// call, for longer than it takes to run.
+    pub(super) fn limit(&mut self, max: impl TryInto<i64>) -> &mut Self {
+        self.push(" limit +").int(max)
+    }
+
     pub(super) fn text(&mut self, value: impl Into<String>) -> &mut Self {
         self.arg(Arg::Text(value.into()))
     }

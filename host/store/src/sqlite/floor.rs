@@ -40,7 +40,7 @@ const ROW: Statements = Statements {
         "(?{n}, ?{id}, 0, 0, 0, ?{body})",
     )],
     claim: "update task set state = 1, fence = fence + 1, nonce = ?1
-         where seq in (select seq from task where state = 0 order by prio, seq limit ?2)
+         where seq in (select seq from task where state = 0 order by prio, seq limit +?2)
          returning seq, fence, body",
     finish: "update task set state = 2, result = x'f6'
          from (select json_extract(value, '$[0]') as s, json_extract(value, '$[1]') as f from json_each(?1)) as ends
@@ -70,7 +70,7 @@ const TASK: Statements = Statements {
     ],
     claim: "update task set state = 1, fence = fence + 1, nonce = ?1, session = 1, attempt = attempt + 1,
            deadline = unixepoch() + 30
-         where seq in (select seq from task where state = 0 and lane = 1 order by prio, seq limit ?2)
+         where seq in (select seq from task where state = 0 and lane = 1 order by prio, seq limit +?2)
          returning seq, fence, (select bytes from body where body.seq = task.seq)",
     finish: "update task set state = 2, result = x'f6', finished = unixepoch(), session = null, deadline = null
          from (select json_extract(value, '$[0]') as s, json_extract(value, '$[1]') as f from json_each(?1)) as ends

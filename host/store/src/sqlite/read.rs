@@ -62,7 +62,7 @@ fn newest(filter: &Filter, before: Option<u64>, max: usize) -> Sql {
             }
         }
     }
-    sql.push(" order by 1 desc limit ").int(max);
+    sql.push(" order by 1 desc").limit(max);
     sql
 }
 
@@ -140,7 +140,7 @@ async fn count_labelled(
         sql.push("select x.seq, x.state, b.bytes from ").push(table);
         sql.push(" x cross join omniq_body b on b.seq = x.seq where x.seq > ").int(after);
         filter.conditions(&mut sql);
-        sql.push(" order by x.seq limit ").int(STEP);
+        sql.push(" order by x.seq").limit(STEP);
         let rows = sql.into_query().fetch_all(&mut *conn).await?;
         for row in &rows {
             after = row.try_get(0)?;
@@ -187,7 +187,7 @@ pub(super) async fn ended(
         .push(", unhex(")
         .text(after.1.to_string().replace('-', ""))
         .push("))");
-    sql.push(" order by x.finished, x.id limit ").int(max);
+    sql.push(" order by x.finished, x.id").limit(max);
     let rows = sql.into_query().fetch_all(conn).await?;
     rows.iter().map(info).collect()
 }
@@ -205,7 +205,7 @@ pub(super) async fn ready_lanes(
         sql.push(" and (l.tenant, l.queue) > (").text(after.tenant.as_str());
         sql.push(", ").text(after.queue.as_str()).push(")");
     }
-    sql.push(" order by l.tenant, l.queue limit ").int(max);
+    sql.push(" order by l.tenant, l.queue").limit(max);
     let rows = sql.into_query().fetch_all(conn).await?;
     rows.iter().map(|row| names::lane(row.try_get(0)?, row.try_get(1)?)).collect()
 }
@@ -233,7 +233,7 @@ pub(super) async fn due_schedules(
     let mut sql = Sql::default();
     sql.push("select record, version from omniq_schedule");
     sql.push(" where paused = 0 and next is not null and next <= ").int(now.as_millis());
-    sql.push(" order by next, tenant, name limit ").int(max);
+    sql.push(" order by next, tenant, name").limit(max);
     read_schedules(&sql.into_query().fetch_all(conn).await?)
 }
 

@@ -156,7 +156,7 @@ impl Tx<'_> {
             live!(),
             ", b.bytes from omniq_task t left join omniq_body b on b.seq = t.seq
               where t.state = 3 and t.session in (select value from json_each(?1))
-              order by t.seq limit ?2"
+              order by t.seq limit +?2"
         );
         let now = self.now.as_millis();
         let dead: Vec<i64> = sqlx::query_scalar(DEAD).bind(now).fetch_all(&mut *self.conn).await?;

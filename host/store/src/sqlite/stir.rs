@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 /// The first look after somebody has written.
 const SOON: Duration = Duration::from_millis(1);
-/// The first look after we have: long enough for a task that comes and goes not to be held up by it.
+/// The first look after we have, or after somebody began to wait: long enough for a task that comes and goes not to be held
+/// up by it.
 const LATER: Duration = Duration::from_millis(5);
 /// Between two looks while nobody writes: only where the kernel lost count is there anything to see.
 const NET: Duration = Duration::from_secs(1);
@@ -28,13 +29,16 @@ pub(super) const POLL: Duration = Duration::from_millis(20);
 pub(super) struct Stir {
     /// `None` where the kernel does not tell.
     written: Option<AsyncFd<OwnedFd>>,
+    /// Between the last look and the next, if nothing happens.
     distance: Duration,
     looked: Instant,
+    due: Instant,
 }
 
 impl Stir {
     pub(super) fn new() -> Self {
-        Self { written: None, distance: SOON, looked: Instant::now() }
+        let now = Instant::now();
+        Self { written: None, distance: SOON, looked: now, due: now + SOON }
     }
 
     /// Has the kernel tell of writes to the file at `path`, whose log exists.
@@ -45,19 +49,27 @@ impl Stir {
     /// Waits until it is time to look.
     pub(super) async fn is_due(&mut self) {
         loop {
-            let due = self.looked + self.distance;
-            let Some(written) = &self.written else { return tokio::time::sleep_until(due).await };
+            let due = tokio::time::sleep_until(self.due);
+            let Some(written) = &self.written else { return due.await };
             tokio::select! {
                 ready = written.readable() => {
-                    if let Ok(mut ready) = ready {
-                        forget(written);
-                        ready.clear_ready();
-                    } else {
-                        self.written = None;
+                    let is_news = match ready {
+                        Ok(mut ready) => {
+                            let is_news = forget(written);
+                            ready.clear_ready();
+                            is_news // or it told of what we wrote ourselves, and forgot
+                        }
+                        Err(_) => {
+                            self.written = None;
+                            true
+                        }
+                    };
+                    if is_news {
+                        self.distance = SOON;
+                        self.due = self.due.min(self.looked + SOON);
                     }
-                    self.distance = self.distance.min(SOON);
                 }
-                () = tokio::time::sleep_until(due) => return,
+                () = due => return,
             }
         }
     }
@@ -68,6 +80,7 @@ impl Stir {
         // What was found may not have been the last: whoever wrote may be writing again.
         self.distance = if found { SOON } else { (self.distance * 2).min(most) };
         self.looked = Instant::now();
+        self.due = self.looked + self.distance;
     }
 
     /// We have written, which the kernel tells too.
@@ -75,12 +88,18 @@ impl Stir {
         if let Some(written) = &self.written {
             forget(written);
         }
-        self.distance = self.distance.min(LATER);
+        self.soon();
     }
 
-    /// Whether it is long ago that somebody looked.
+    /// Somebody waits, and nobody did: what others did meanwhile may not have been looked for.
+    pub(super) fn soon(&mut self) {
+        self.distance = self.distance.min(LATER);
+        self.due = self.due.min(Instant::now() + LATER);
+    }
+
+    /// Whether it has been time to look for long.
     pub(super) fn is_overdue(&self) -> bool {
-        self.looked.elapsed() >= POLL
+        self.due.elapsed() >= POLL
     }
 }
 
@@ -97,12 +116,15 @@ fn watch(path: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(kernel, Interest::READABLE)
 }
 
-/// Reads what the kernel told: that it did is all there is to know.
-fn forget(kernel: &AsyncFd<OwnedFd>) {
-    let mut told = [MaybeUninit::<u8>::uninit(); 1024];
-    while let Ok((told, _)) = read(kernel.get_ref(), &mut told) {
+/// Reads what the kernel told; whether it did is all there is to know.
+fn forget(kernel: &AsyncFd<OwnedFd>) -> bool {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 1024];
+    let mut has_told = false;
+    while let Ok((told, _)) = read(kernel.get_ref(), &mut buffer) {
         if told.is_empty() {
             break;
         }
+        has_told = true;
     }
+    has_told
 }

@@ -31,7 +31,7 @@ impl Tx<'_> {
     /// See [`TaskStore::promote`](crate::TaskStore::promote).
     pub(super) async fn promote(&mut self, max: usize) -> Result<Due> {
         const DUE: &str = "
-            select seq, lane from omniq_task where state = 1 and due <= ?1 order by due, seq limit ?2";
+            select seq, lane from omniq_task where state = 1 and due <= ?1 order by due, seq limit +?2";
         const PROMOTE: &str = "
             update omniq_task set state = 2 where seq in (select value from json_each(?1))";
         const NEXT: &str = "select min(due) from omniq_task where state = 1";
@@ -61,7 +61,7 @@ impl Tx<'_> {
             live!(),
             " from omniq_task t
               where t.expires <= ?1 and t.expires is not null and t.attempt = 0 and t.state < 3
-              order by t.expires, t.seq limit ?2"
+              order by t.expires, t.seq limit +?2"
         );
         let mut moved = Vec::new();
         while moved.len() < max {
@@ -98,7 +98,7 @@ impl Tx<'_> {
         const OVER: &str = "
             select d.seq, d.lane, d.state,
                    length(d.result) + coalesce((select length(b.bytes) from omniq_body b where b.seq = d.seq), 0)
-              from omniq_done d where d.forget <= ?1 order by d.forget limit ?2";
+              from omniq_done d where d.forget <= ?1 order by d.forget limit +?2";
         const WINDOWS: &str = "delete from omniq_ukey where until is not null and until <= ?1";
         const COUNTS: &str = "delete from omniq_tally where count = 0";
         let now = self.now.as_millis();
@@ -121,7 +121,7 @@ impl Tx<'_> {
     /// See [`ResultStore::purge`](crate::ResultStore::purge).
     pub(super) async fn purge_results(&mut self, max: usize) -> Result<usize> {
         const OVER: &str = "
-            select seq, length(bytes) from omniq_result where forget <= ?1 order by forget limit ?2";
+            select seq, length(bytes) from omniq_result where forget <= ?1 order by forget limit +?2";
         const PURGE: &str =
             "delete from omniq_result where seq in (select value from json_each(?1))";
         let rows = sqlx::query(OVER)

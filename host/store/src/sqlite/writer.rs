@@ -142,7 +142,7 @@ impl Writer {
             let first = tokio::select! {
                 first = queue.recv() => first,
                 () = watch.begun.notified() => {
-                    self.look().await;
+                    self.stir.soon();
                     continue;
                 }
                 () = self.stir.is_due(), if watch.is_awaited() => {

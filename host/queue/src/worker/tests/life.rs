@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use omniq_model::{EventKind, Lane, State, TaskId, Timestamp};
-use omniq_store::{Beat, EventFilter, EventStore, Held, Session, TaskStore};
+use omniq_store::{Beat, EventFilter, EventStore, Held, Interest, Session, TaskStore};
 
 use super::kit::*;
 use crate::event::Repair;
@@ -241,6 +241,25 @@ async fn an_idle_worker_starts_a_task_at_once() {
     // In the dev profile and beside other tests; the bench has the real figures.
     assert!(times[25] < Duration::from_millis(20), "{:?}", times[25]);
     worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_task_of_its_own_asks_only_if_something_has_ended_since() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let before = kit.tasks.changes(Interest::Ends);
+    let id = kit.enqueue(kit.task(&add, &[0x82, 1, 2])).await;
+    let wait = kit.ends.wait_new(id, before);
+    tokio::time::sleep(Duration::from_millis(50)).await; // whoever looks has looked by now
+    assert_eq!(kit.tasks.gets.load(Ordering::Acquire), 0, "nothing has ended");
+    kit.cancel(id).await;
+    assert_eq!(wait.await.unwrap().state, State::Cancelled);
+
+    let before = kit.tasks.changes(Interest::Ends);
+    let id = kit.enqueue(kit.task(&add, &[0x82, 1, 2])).await;
+    kit.cancel(id).await;
+    let ended = tokio::time::timeout(Duration::from_secs(4), kit.ends.wait_new(id, before)).await;
+    assert_eq!(ended.expect("it is looked up at once").unwrap().state, State::Cancelled);
 }
 
 #[tokio::test]
