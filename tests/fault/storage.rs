@@ -86,6 +86,8 @@ fn a_worker_outlives_a_disk_without_any_room() {
     let mut refused = Process::start(outer.path(), "refused", refused);
     assert!(!refused.wait(PATIENCE).success(), "{}", refused.said());
     is_clear(&refused, "enqueue", &["omniq.db", "full"]);
+    // Whoever comes to see what is wrong can look.
+    place.says("task count");
 
     disk.make_room();
     judge.drained(PATIENCE);

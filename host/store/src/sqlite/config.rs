@@ -58,9 +58,13 @@ impl Config {
             Durability::Os => SqliteSynchronous::Normal,
             Durability::None => SqliteSynchronous::Off,
         };
-        self.common()
-            .create_if_missing(true)
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
+        // It counts for a new file only, and SQLite would write it down at every start: then nobody could look into a file on
+        // a full disk.
+        let is_new = std::fs::metadata(&self.path).map_or(true, |file| file.len() == 0);
+        let options = self.common().create_if_missing(true);
+        let options =
+            if is_new { options.auto_vacuum(SqliteAutoVacuum::Incremental) } else { options };
+        options
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
             .pragma("wal_autocheckpoint", "4000")
