@@ -279,9 +279,16 @@ impl<'a> Soak<'a> {
         judge.drained(PATIENCE * 3);
         for worker in &mut self.workers {
             let process = &mut worker.process;
+            // It may have been started in the midst of the last trouble.
+            let may_give_up = self.troubled && worker.since.elapsed() < STARTING;
             process.signal(Signal::TERM);
             let status = process.wait(PATIENCE);
-            assert!(status.success(), "a worker ended with {status}\n{}", process.said());
+            if !status.success() {
+                let said = process.said();
+                let may = may_give_up && !said.contains("panicked");
+                assert!(may, "a worker ended with {status}\n{said}");
+                self.gave_up.0 += 1;
+            }
         }
         // The log is mended from the records when a worker starts.
         let mut last = self.worker().process;
