@@ -1,10 +1,10 @@
 //! Many processes at work on one queue while they are killed at random, and what must be true in the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use omniq_conformance::Rolls;
-use omniq_model::{State, TaskId};
+use omniq_model::{SessionId, State, TaskId, Timestamp};
 use rustix::process::Signal;
 
 use super::judge::Judge;
@@ -262,8 +262,19 @@ impl<'a> Soak<'a> {
     /// Waits until every line was acknowledged, and every worker is up.
     fn last_lines(&mut self, judge: &Watch<'_>) {
         let deadline = Instant::now() + PATIENCE * 2;
-        while self.producers.iter().any(|producer| producer.process.is_some()) {
-            assert!(Instant::now() < deadline, "producers do not come to their end");
+        // Those that were killed are still among them, and give no sign of life any more.
+        let sessions = || {
+            let seen = judge.look(Judge::workers).into_iter();
+            seen.map(|worker| (worker.session, worker.until)).collect::<HashMap<_, _>>()
+        };
+        let (before, workers) = (sessions(), self.size.workers);
+        let are_up = || {
+            let beaten =
+                |(session, until): &(SessionId, Timestamp)| before.get(session) != Some(until);
+            sessions().into_iter().filter(beaten).count() >= workers
+        };
+        while self.producers.iter().any(|producer| producer.process.is_some()) || !are_up() {
+            assert!(Instant::now() < deadline, "producers do not end, or workers do not come up");
             std::thread::sleep(Duration::from_millis(50));
             self.look_after(judge, false);
         }
@@ -279,16 +290,9 @@ impl<'a> Soak<'a> {
         judge.drained(PATIENCE * 3);
         for worker in &mut self.workers {
             let process = &mut worker.process;
-            // It may have been started in the midst of the last trouble.
-            let may_give_up = self.troubled && worker.since.elapsed() < STARTING;
             process.signal(Signal::TERM);
             let status = process.wait(PATIENCE);
-            if !status.success() {
-                let said = process.said();
-                let may = may_give_up && !said.contains("panicked");
-                assert!(may, "a worker ended with {status}\n{said}");
-                self.gave_up.0 += 1;
-            }
+            assert!(status.success(), "a worker ended with {status}\n{}", process.said());
         }
         // The log is mended from the records when a worker starts.
         let mut last = self.worker().process;

@@ -1,6 +1,7 @@
 //! From what was said about tasks to tasks in the store.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use omniq_model::{Backoff, EventKind, Lane, Retry, Span, Task, TaskEvent, TaskId, Unique};
 use omniq_store::{Enqueued, Interest, TaskStore, failpoint};
@@ -52,7 +53,7 @@ impl Queue {
         let id = task.id;
         let events = self.events_of(std::slice::from_ref(&task));
         let store = &*self.shared().stores.tasks;
-        let before = store.changes(Interest::Ends);
+        let before = (store.changes(Interest::Ends), Instant::now());
         let answers = hand_over(store, vec![task]).await;
         let answer = answers.map_err(|error| Error::from(error).about(id))?.pop();
         let handle = self.outcome(id, answer.ok_or(Error::Closed)?);

@@ -1,7 +1,7 @@
 //! The handle of one task: its result, its state, its end.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omniq_model::{Format, Payload, State, TaskError, TaskId, TaskResult, Value};
 use omniq_sandbox::value::rust;
@@ -18,17 +18,21 @@ pub struct TaskHandle {
     queue: Queue,
     id: TaskId,
     is_new: bool,
-    /// What the store had told of before the task was there.
-    before: Option<Changes>,
+    /// What the store had told of before the task was there, and when that was.
+    before: Option<(Changes, Instant)>,
 }
+
+/// For how long after an enqueue its task is taken for one that has not ended while the store tells of no end. Not for longer: a
+/// store that nobody waits at need not hear of what other processes do.
+const JUST: Duration = Duration::from_millis(20);
 
 impl TaskHandle {
     pub(super) fn new(queue: Queue, id: TaskId, is_new: bool) -> Self {
         Self { queue, id, is_new, before: None }
     }
 
-    /// Of a task that is in the store by now, and was not when it told of those changes.
-    pub(super) fn added_after(self, before: Changes) -> Self {
+    /// Of a task that is in the store by now, and was not when it told of those changes, at that instant.
+    pub(super) fn added_after(self, before: (Changes, Instant)) -> Self {
         Self { before: self.is_new.then_some(before), ..self }
     }
 
@@ -127,8 +131,8 @@ impl TaskHandle {
     async fn ended(&self) -> Result<(State, Option<TaskResult>)> {
         let ends = &self.queue.shared().ends;
         let wait = match self.before {
-            Some(before) => ends.wait_new(self.id, before),
-            None => ends.wait(self.id),
+            Some((before, at)) if at.elapsed() < JUST => ends.wait_new(self.id, before),
+            _ => ends.wait(self.id),
         };
         let ended = self.queue.unless_closed(wait).await?.ok_or(Error::NoTask(self.id))?;
         Ok((ended.state, ended.result))

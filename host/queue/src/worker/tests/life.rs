@@ -250,7 +250,9 @@ async fn who_waits_for_a_task_of_its_own_asks_only_if_something_has_ended_since(
     let before = kit.tasks.changes(Interest::Ends);
     let id = kit.enqueue(kit.task(&add, &[0x82, 1, 2])).await;
     let wait = kit.ends.wait_new(id, before);
-    tokio::time::sleep(Duration::from_millis(50)).await; // whoever looks has looked by now
+    for _ in 0..100 {
+        tokio::task::yield_now().await; // to whoever looks, who is on this thread
+    }
     assert_eq!(kit.tasks.gets.load(Ordering::Acquire), 0, "nothing has ended");
     kit.cancel(id).await;
     assert_eq!(wait.await.unwrap().state, State::Cancelled);
