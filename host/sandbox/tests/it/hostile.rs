@@ -142,9 +142,11 @@ fn cancelled_soon(bytes: &[u8]) {
         cancel.cancel();
         running.join().expect("the host does not panic")
     });
+    let took = started.elapsed();
     assert_eq!(outcome.result.expect_err("was stopped").kind, Kind::Cancelled);
-    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
-    assert!(outcome.usage.wall >= Cancel::GRACE, "the guest had its time to notice");
+    assert!(took < Duration::from_secs(5), "took {took:?}");
+    // Its grace counts from when it was asked, which may be before its thread got to run.
+    assert!(took >= Cancel::GRACE, "it had its time to notice, not {took:?}");
 }
 
 #[test]

@@ -172,6 +172,12 @@ async fn send(
     Ok(())
 }
 
+/// Until the next look for an answer that was waited for so long: an owner or a bucket that is slow already would be slower for
+/// every look at it.
+fn pause(waited: Duration, poll: Duration) -> Duration {
+    (waited / 4).clamp(poll, SELDOM.max(poll))
+}
+
 async fn await_answer(
     objects: &Objects,
     name: &str,
@@ -180,9 +186,7 @@ async fn await_answer(
 ) -> Result<Vec<Outcome>, String> {
     let asked = Instant::now();
     while Instant::now() < deadline {
-        // More and more rarely: an owner or a bucket that is slow already would be slower for every look at it.
-        let pause = (asked.elapsed() / 4).clamp(poll, SELDOM.max(poll));
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause(asked.elapsed(), poll)).await;
         if let Ok(Some(bytes)) = objects.get(name, ACTION).await {
             let outcomes = parts(&bytes).and_then(|parts| {
                 parts.into_iter().map(frame::decode_outcome).collect::<Read<Vec<Outcome>>>()
@@ -207,4 +211,27 @@ pub(super) async fn tidy(objects: &Objects, seen: &mut HashMap<String, Instant>,
         }
     }
     *seen = left;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_come_is_looked_for_more_and_more_rarely() {
+        let poll = Duration::from_millis(100);
+        let mut looks = vec![poll];
+        while looks[looks.len() - 1] < Duration::from_secs(10) {
+            let waited = looks[looks.len() - 1];
+            looks.push(waited + pause(waited, poll));
+        }
+        assert_eq!(
+            looks[..4],
+            [1, 2, 3, 4].map(|count| poll * count),
+            "one that comes is found soon"
+        );
+        assert!(looks.len() < 25, "{looks:?}");
+        let slow = Duration::from_secs(5);
+        assert_eq!(pause(Duration::from_secs(60), slow), slow, "as rarely as was asked for");
+    }
 }
