@@ -150,6 +150,7 @@ impl Ends {
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "could not look for ended tasks");
                     tokio::time::sleep(Duration::from_millis(500)).await;
+                    self.0.registered.notify_one(); // they are registered again
                 }
             }
             is_first = self.idle(&*tasks, seen, rested).await;
@@ -194,6 +195,7 @@ impl Ends {
     async fn look(&self, tasks: &Arc<dyn TaskStore>, ids: &[TaskId]) -> omniq_store::Result<bool> {
         let mut found = false;
         for chunk in ids.chunks(CHUNK) {
+            let before = self.waiting().next;
             let infos = match tasks.get(chunk).await {
                 Ok(infos) => infos,
                 Err(error) => {
@@ -202,13 +204,14 @@ impl Ends {
                 }
             };
             for (id, info) in chunk.iter().zip(infos) {
-                found |= self.settle(*id, info);
+                found |= self.settle(*id, info, before);
             }
         }
         Ok(found)
     }
 
-    fn settle(&self, id: TaskId, info: Option<Info>) -> bool {
+    /// Tells those who waited before the look. Who came later may wait for the end of another try, and is looked up itself.
+    fn settle(&self, id: TaskId, info: Option<Info>, before: u64) -> bool {
         let ended = match info {
             None => None,
             Some(info) if info.head.state.is_terminal() => {
@@ -216,8 +219,15 @@ impl Ends {
             }
             Some(_) => return false,
         };
-        let waiters = self.waiting().by_task.remove(&id);
-        deliver(waiters.unwrap_or_default(), ended);
+        let mut waiting = self.waiting();
+        let Some(waiters) = waiting.by_task.remove(&id) else { return true };
+        let (told, later): (Waiters, Waiters) =
+            waiters.into_iter().partition(|(number, _)| *number < before);
+        if !later.is_empty() {
+            waiting.by_task.insert(id, later);
+        }
+        drop(waiting);
+        deliver(told, ended);
         true
     }
 }
@@ -283,5 +293,19 @@ mod tests {
         assert_eq!(ends.waiting().by_task.len(), 1);
         drop(other);
         assert!(ends.waiting().by_task.is_empty(), "who gives up is forgotten");
+    }
+
+    #[tokio::test]
+    async fn who_came_during_a_look_is_not_told_what_it_saw() {
+        let ends = Ends::new();
+        let first = ends.wait(id("a"));
+        let before = ends.waiting().next;
+        let mut later = ends.wait(id("a"));
+        assert!(ends.settle(id("a"), None, before));
+        assert_eq!(first.await, None);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut later).await.is_err());
+        let before = ends.waiting().next;
+        assert!(ends.settle(id("a"), None, before));
+        assert_eq!(later.await, None);
     }
 }

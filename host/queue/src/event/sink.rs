@@ -117,8 +117,10 @@ impl Sink {
     /// Takes several.
     pub fn emit_all(&self, events: impl IntoIterator<Item = TaskEvent>) {
         let Some(shared) = &self.0 else { return };
+        let events = events.into_iter();
         let mut buffer = shared.buffer();
         let before = buffer.events.len();
+        buffer.events.reserve(events.size_hint().0.min(ROOM));
         for event in events {
             if buffer.closing || buffer.events.len() >= ROOM {
                 buffer.missing += told(&event);

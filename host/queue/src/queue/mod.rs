@@ -206,15 +206,18 @@ impl Queue {
         self.0.watcher.abort();
         self.0.events.close().await;
         let stores = &self.0.stores;
+        // One that fails keeps none of the others from writing down what it has to.
         let tasks = stores.tasks.close().await;
-        if let Some(results) = &stores.results {
-            results.close().await?;
-        }
-        if let Some(events) = &stores.events {
-            events.close().await?;
-        }
-        stores.modules.close().await?;
-        Ok(tasks?)
+        let results = match &stores.results {
+            Some(results) => results.close().await,
+            None => Ok(()),
+        };
+        let events = match &stores.events {
+            Some(events) => events.close().await,
+            None => Ok(()),
+        };
+        let modules = stores.modules.close().await;
+        Ok(tasks.and(results).and(events).and(modules)?)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -9,7 +9,7 @@ use omniq_model::{Kind, TaskError};
 use omniq_sandbox::Sandbox;
 use omniq_store::{Interest, Lease, Session, chain, failpoint};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Why};
 use super::dispatch::Dispatcher;
 use super::impatience::LONGEST;
 use super::lanes::Lanes;
@@ -52,8 +52,11 @@ pub(super) async fn run(shared: Arc<Shared>, sandbox: Sandbox) {
     while shared.is_working() {
         let turn = tokio::select! {
             turn = claimer.turn() => turn,
-            // What is claimed for us without our knowing goes back with the end of the session.
-            () = hopeless(&shared) => break,
+            // What is claimed for us without our knowing goes back when the store answers again, or with the session.
+            () = hopeless(&shared) => {
+                shared.is_suspect.store(true, Ordering::Release);
+                break;
+            }
         };
         match turn {
             Ok(()) => pause = BACKOFF.0,
@@ -127,7 +130,7 @@ impl Claimer {
         }
         match turn {
             Turn::Renew => self.renew().await?,
-            Turn::Reconcile => self.reconcile(&session).await?,
+            Turn::Reconcile => reconcile(&shared, &session).await?,
             Turn::Serve => self.serve(room.tasks).await,
             Turn::Wait => shared.wake.notified().await,
             Turn::WaitCrowded => {
@@ -228,17 +231,6 @@ impl Claimer {
         Ok(())
     }
 
-    /// Puts back what the store holds for us and we do not. No claim is under way: they are made here.
-    async fn reconcile(&mut self, session: &Session) -> omniq_store::Result<()> {
-        let held = self.shared.claims(session.id);
-        let moved = self.shared.tasks().reconcile(session, &held).await?;
-        self.shared.is_suspect.store(false, Ordering::Release);
-        if !moved.is_empty() {
-            tracing::warn!(tasks = moved.len(), "claims whose answer was lost are put back");
-        }
-        Ok(())
-    }
-
     /// Sends everything back that has not begun.
     fn give_back(self) {
         let pools = self.shared.pools().iter();
@@ -248,6 +240,17 @@ impl Claimer {
         let done = attempts.map(|attempt| Done::released(attempt, Duration::ZERO, None)).collect();
         self.shared.outbox.push_all(done);
     }
+}
+
+/// Puts back what the store holds for us and we do not. No claim is under way that we know of: they are made here.
+pub(super) async fn reconcile(shared: &Shared, session: &Session) -> omniq_store::Result<()> {
+    let held = shared.claims(session.id);
+    let moved = shared.tasks().reconcile(session, &held).await?;
+    shared.is_suspect.store(false, Ordering::Release);
+    if !moved.is_empty() {
+        tracing::warn!(tasks = moved.len(), "claims whose answer was lost are put back");
+    }
+    Ok(())
 }
 
 /// What a turn is for.
@@ -272,7 +275,7 @@ async fn claim(
     if wants.is_empty() {
         return Ok(None);
     }
-    shared.begin();
+    let under_way = shared.begin();
     let claimed = shared.tasks().claim(session, &wants).await;
     let attempts = claimed.map(|leases| {
         failpoint::hit("worker.claim.after_answer");
@@ -283,13 +286,18 @@ async fn claim(
         // It may have been committed all the same: then the store holds for us what we do not know of.
         shared.is_suspect.store(true, Ordering::Release);
     }
-    shared.end();
+    drop(under_way);
     attempts.map(Some)
 }
 
 /// Notes what was claimed.
 fn hold(shared: &Shared, session: &Session, leases: Vec<Lease>) -> Vec<Attempt> {
     let stops = shared.hold(session.id, &leases);
+    let current = shared.current();
+    if current.is_dead || current.session.id != session.id {
+        // It died while the store answered: they may be another's, and nobody looks after its tasks any more.
+        stops.iter().for_each(|stop| stop.stop(Why::LeaseLost));
+    }
     shared.counters.claimed.fetch_add(leases.len() as u64, Ordering::Relaxed);
     let mut unreadable = Vec::new();
     let mut attempts = Vec::with_capacity(leases.len());

@@ -1,5 +1,6 @@
 //! Commits how attempts ended: as many at a time as ended while the last ones were committed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use omniq_store::{End, Finished, How, ResultKey, StagedResult, chain, failpoint}
 
 use super::claim::BACKOFF;
 use super::outcome::Done;
-use super::shared::Shared;
+use super::shared::{Shared, TAKEN_BYTES};
 use crate::event::brief;
 
 /// Ends that are committed at once.
@@ -23,7 +24,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut stalled = Stalled::default();
     loop {
         let mut batch = stalled.due();
-        if batch.is_empty() {
+        let is_retry = !batch.is_empty();
+        if !is_retry {
             batch = tokio::select! {
                 taken = shared.outbox.take(BATCH), if !stalled.is_full() => taken,
                 () = stalled.wait() => continue,
@@ -32,29 +34,47 @@ pub(super) async fn run(shared: Arc<Shared>) {
             shared.wake.notify_one();
         }
         let (ready, unstaged) = stage(&shared, batch).await;
-        stalled.add(unstaged);
+        match (is_retry, unstaged.is_empty()) {
+            (true, true) => stalled.went_through(),
+            (_, true) => {}
+            (_, false) => stalled.add(unstaged),
+        }
         if !ready.is_empty() {
             commit(&shared, ready).await;
         }
     }
 }
 
-/// Ends whose values the result store did not take.
-#[derive(Default)]
+/// Ends whose values the result store did not take. They are tried again by ever fewer, so that neither a slow line nor a value
+/// that is never taken holds up the others.
 struct Stalled {
-    ends: Vec<Done>,
+    ends: VecDeque<Done>,
+    /// How many are tried at once.
+    most: usize,
     pause: Duration,
     next: Option<Instant>,
 }
 
+impl Default for Stalled {
+    fn default() -> Self {
+        Self { ends: VecDeque::new(), most: BATCH, pause: Duration::ZERO, next: None }
+    }
+}
+
 impl Stalled {
+    /// These were not taken.
     fn add(&mut self, unstaged: Vec<Done>) {
-        if unstaged.is_empty() {
-            return;
-        }
+        self.most = (unstaged.len() / 2).clamp(1, self.most);
         self.ends.extend(unstaged);
         self.pause = (self.pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         self.next = Some(Instant::now() + self.pause);
+    }
+
+    /// The last that were due were taken.
+    fn went_through(&mut self) {
+        self.most = (self.most * 2).min(BATCH);
+        self.pause = Duration::ZERO;
+        self.next = (!self.ends.is_empty()).then(Instant::now);
     }
 
     /// Whether no more is to be added: what ends from now on stays in the outbox, until that is full too and nothing more
@@ -64,13 +84,20 @@ impl Stalled {
             || self.ends.iter().map(Done::size).sum::<usize>() >= STALLED_BYTES
     }
 
-    /// Those whose next try is due.
+    /// Those whose next try is due, the oldest first.
     fn due(&mut self) -> Vec<Done> {
         if self.next.is_none_or(|next| next > Instant::now()) {
             return Vec::new();
         }
         self.next = None;
-        std::mem::take(&mut self.ends)
+        let mut bytes = 0;
+        let mut due = Vec::new();
+        while due.len() < self.most && bytes < TAKEN_BYTES {
+            let Some(done) = self.ends.pop_front() else { break };
+            bytes += done.size();
+            due.push(done);
+        }
+        due
     }
 
     async fn wait(&self) {
@@ -122,7 +149,7 @@ async fn commit(shared: &Shared, batch: Vec<Done>) {
     }
     let Some(session) = attempts.first().map(|(attempt, _)| attempt.session) else { return };
     let mut pause = BACKOFF.0;
-    shared.begin();
+    let under_way = shared.begin();
     let finished = loop {
         failpoint::hit("worker.finish.before");
         // The token decides, not the session: ends of a session that died go with those of the next.
@@ -137,7 +164,7 @@ async fn commit(shared: &Shared, batch: Vec<Done>) {
     };
     failpoint::hit("worker.finish.after_answer");
     shared.let_go_of(attempts.iter().map(|(attempt, _)| attempt.key()));
-    shared.end();
+    drop(under_way);
     count(shared, &ends, &finished);
     if shared.sink.is_on() {
         let ended = attempts.iter().zip(&ends).zip(&finished);

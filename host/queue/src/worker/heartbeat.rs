@@ -113,8 +113,9 @@ impl<'a> Heart<'a> {
             }
             Ok(Ok(Beat::Dead)) => {
                 tracing::warn!(session = %self.session, "the session has died: its tasks may be another's");
-                self.shared.stop_all(Some(self.session), Why::LeaseLost);
+                // In this order: what is claimed under it after that finds it dead.
                 self.shared.died(self.session);
+                self.shared.stop_all(Some(self.session), Why::LeaseLost);
                 lease / 30
             }
             Ok(Err(error)) => {

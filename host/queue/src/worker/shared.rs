@@ -26,7 +26,7 @@ const AHEAD_BYTES: usize = 64 << 20;
 /// Bytes that a claimed task takes here beside its arguments, about.
 const RECORD_BYTES: usize = 512;
 /// Bytes of values after which no further end is committed in the same call.
-const TAKEN_BYTES: usize = 8 << 20;
+pub(super) const TAKEN_BYTES: usize = 8 << 20;
 
 /// Where a worker is on its way. It only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,8 +181,8 @@ impl Shared {
         let mut most_now = self.options.batch;
         for pool in self.pools() {
             let load = pool.load();
-            // One batch to run while the next one is claimed.
-            let prefetch = load.prefetch(2 * self.options.batch);
+            // Two batches to run while the next two are claimed, one after the other.
+            let prefetch = load.prefetch(4 * self.options.batch);
             if pool.kind() == default.kind() {
                 slots = slots.min(load.slots());
                 // What is fetched in advance runs whatever the store does: not so much that its values fill the memory.
@@ -204,7 +204,8 @@ impl Shared {
         default.load().set_low(ahead / 2);
         let free = most.saturating_sub(all);
         // While there is something to run, claim by the batch.
-        if all > slots && free < ahead / 2 { 0 } else { free.min(most_now) }
+        let least = self.options.batch.min(ahead / 2);
+        if all > slots && free < least { 0 } else { free.min(most_now) }
     }
 
     // What is held
@@ -325,14 +326,10 @@ impl Shared {
         table.print = Held::default();
     }
 
-    /// A claim or finish begins.
-    pub fn begin(&self) {
+    /// A claim or finish begins. To be dropped once what it changed is noted, or its answer is waited for no more.
+    pub fn begin(&self) -> UnderWay<'_> {
         self.begun.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// It has ended, and what it changed is noted.
-    pub fn end(&self) {
-        self.done.fetch_add(1, Ordering::AcqRel);
+        UnderWay(self)
     }
 
     /// A number that is the same twice only if no claim or finish was under way at either time or in between.
@@ -416,6 +413,16 @@ impl Shared {
     /// How people call a task's module.
     pub fn module_of(task: &Task) -> (&Name, &Name) {
         (&task.module.name, &task.module.version)
+    }
+}
+
+/// A claim or finish that the store was asked for.
+#[must_use = "it ends with this"]
+pub(super) struct UnderWay<'a>(&'a Shared);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.done.fetch_add(1, Ordering::AcqRel);
     }
 }
 

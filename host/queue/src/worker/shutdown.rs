@@ -1,5 +1,6 @@
 //! Ends a worker without losing or counting anything: waits, then stops and refunds what still runs.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use omniq_model::EventKind;
@@ -8,6 +9,7 @@ use omniq_store::chain;
 use tokio::time::timeout;
 
 use super::attempt::Why;
+use super::claim::{BACKOFF, reconcile};
 use super::shared::{Phase, Shared};
 use crate::event;
 
@@ -18,7 +20,10 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Called when nothing is claimed any more; returns when the session is closed.
 pub(super) async fn run(shared: &Shared) {
-    until_idle(shared, true).await;
+    tokio::select! {
+        () = until_idle(shared, true) => {}
+        () = put_back_lost(shared) => {}
+    }
     if shared.count() > 0 {
         tracing::info!(
             tasks = shared.count(),
@@ -36,6 +41,21 @@ pub(super) async fn run(shared: &Shared) {
     })
     .await;
     close(shared, until).await;
+}
+
+/// Puts back what the store holds for us without our knowing, as soon as that comes out: others may run it while our last tasks
+/// take their time. Never ends.
+async fn put_back_lost(shared: &Shared) {
+    loop {
+        if !shared.is_suspect.load(Ordering::Acquire) {
+            shared.wake.notified().await;
+            continue;
+        }
+        if let Err(error) = reconcile(shared, &shared.session()).await {
+            tracing::warn!(error = %chain(&error), "could not put back claims whose answer was lost");
+        }
+        tokio::time::sleep(BACKOFF.1).await;
+    }
 }
 
 /// Waits until nothing is held; with a deadline not beyond it, which may move while this waits.

@@ -79,7 +79,8 @@ impl Core {
             slot.expires = slot.task.expires_at(now);
             slot.finished = None;
             // The error of the latest attempt stays to be seen.
-            slot.error = slot.result.take().and_then(|result| result.error).map(Box::new);
+            let result = slot.result.take();
+            slot.error = result.and_then(|result| result.error.clone()).map(Box::new);
         });
         self.keys.take(ix, &self.slots[ix], now);
     }

@@ -84,7 +84,7 @@ impl Core {
             started: head.started,
             finished: head.finished.filter(|_| ended).or(ended.then_some(now)),
             error: head.error.filter(|_| !ended).map(Box::new),
-            result: ended.then(|| Box::new(head.result.unwrap_or_default())),
+            result: ended.then(|| Arc::new(head.result.unwrap_or_default())),
             task,
         });
         if copy.holds_key {

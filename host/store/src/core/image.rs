@@ -36,7 +36,8 @@ pub struct Image {
 impl Core {
     /// Everything there is now.
     pub fn image(&self) -> Image {
-        let mut tasks: Vec<Slot> = self.slots.iter().map(|(_, slot)| slot.clone()).collect();
+        let mut tasks = Vec::with_capacity(self.ids.len());
+        tasks.extend(self.slots.iter().map(|(_, slot)| slot.clone()));
         tasks.sort_unstable_by_key(|slot| slot.seq);
         let seq = |ix: Ix| self.slots[ix].seq;
         let mut edges: Vec<_> =
@@ -134,7 +135,7 @@ impl Core {
             started: input.option(In::instant)?,
             finished: input.option(In::instant)?,
             error: input.option(|input| decode("error", input.bytes()?))?.map(Box::new),
-            result: input.option(|input| decode("result", input.bytes()?))?.map(Box::new),
+            result: input.option(|input| decode("result", input.bytes()?))?.map(Arc::new),
             task: Arc::new(task),
         })
     }

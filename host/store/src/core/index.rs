@@ -1,5 +1,7 @@
 //! The only place where a task's state changes, and where the indices follow it.
 
+use std::sync::Arc;
+
 use omniq_model::{Kind, OnParentFailure, State, TaskError, TaskResult, Timestamp};
 
 use super::Core;
@@ -43,7 +45,7 @@ impl Core {
             slot.run_at = None;
             slot.finished = Some(now);
             slot.error = None;
-            slot.result = Some(Box::new(result));
+            slot.result = Some(Arc::new(result));
         });
         self.settle(now, ix);
     }
@@ -80,7 +82,7 @@ impl Core {
         let error = parent_failed(parent.id, parent.state);
         self.enter(child, State::Cancelled, |slot| {
             slot.finished = Some(now);
-            slot.result = Some(Box::new(TaskResult::failure(error)));
+            slot.result = Some(Arc::new(TaskResult::failure(error)));
         });
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Slot {
     pub finished: Option<Timestamp>,
     /// Why the latest attempt gave no result; at the end it stands in the result.
     pub error: Option<Box<TaskError>>,
-    pub result: Option<Box<TaskResult>>,
+    pub result: Option<Arc<TaskResult>>,
 }
 
 impl Slot {

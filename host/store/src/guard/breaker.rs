@@ -245,7 +245,6 @@ impl Breaker {
         failure: Failure,
         reason: String,
     ) -> Option<Change> {
-        let answered = self.answered.load(Ordering::Relaxed);
         let mut inner = self.inner();
         inner.probes -= usize::from(pass.is_probe);
         inner.failed += 1;
@@ -257,6 +256,8 @@ impl Breaker {
             inner.window = self.window(now);
         }
         inner.window.failed += 1;
+        // Read after the window began: never less than it began with.
+        let answered = self.answered.load(Ordering::Relaxed);
         let hangs = failure == Failure::Deadline && pass.answered == answered;
         match inner.condition {
             Condition::Closed if hangs || self.is_too_much(&inner, answered) => {

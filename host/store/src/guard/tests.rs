@@ -587,3 +587,29 @@ fn chance_covers_the_whole_range() {
         assert!(rolls.iter().any(|roll| (from..from + 0.1).contains(roll)), "{from}");
     }
 }
+
+#[test]
+fn answers_and_failures_of_several_threads_are_counted_whole() {
+    const CALLS: u64 = 50_000;
+    let policy = Policy { window: Duration::ZERO, in_a_row: u32::MAX, least: u64::MAX, ..whole() };
+    let breaker = breaker::Breaker::new(policy, Instant::now());
+    let pass = || match breaker.admit(true, Instant::now) {
+        breaker::Admission::Through(pass) => pass,
+        breaker::Admission::Refused(rest) => panic!("it is closed: {rest:?}"),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..CALLS).for_each(|_| drop(breaker.answered(pass(), Instant::now))));
+            scope.spawn(|| {
+                for _ in 0..CALLS {
+                    let now = Instant::now();
+                    let change =
+                        breaker.failed(pass(), now, now, breaker::Failure::Error, String::new());
+                    assert_eq!(change, None);
+                }
+            });
+        }
+    });
+    let snapshot = breaker.snapshot(Instant::now());
+    assert_eq!((snapshot.answered, snapshot.failed), (2 * CALLS, 2 * CALLS));
+}

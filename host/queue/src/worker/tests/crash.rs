@@ -160,3 +160,53 @@ async fn a_worker_that_lost_a_part_of_itself_ends() {
         assert!(failure.contains(broken), "{broken}: {failure}");
     }
 }
+
+#[tokio::test]
+async fn what_a_dead_session_is_given_late_does_not_run() {
+    let (kit, clock) = Kit::manual();
+    let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
+    let lease = Duration::from_millis(300);
+    let worker = kit.start(WorkerOptions { lease, ..thread() }).await;
+    kit.tasks.late_claims.store(1, Ordering::Release);
+    let id = kit.enqueue(kit.task(&spin, &[0x80])).await;
+    kit.until(id, |info| info.head.state == State::Running).await;
+    clock.advance(lease * 10);
+    kit.until(id, |info| info.head.state == State::Ready).await;
+    let noticed = tokio::time::timeout(PATIENCE, async {
+        while kit.tasks.deaths.load(Ordering::Acquire) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    noticed.await.expect("a heartbeat is told");
+    kit.tasks.answers.notify_one();
+    // The guest never ends by itself: an end of this attempt says that it was stopped.
+    let dropped = tokio::time::timeout(PATIENCE, async {
+        while worker.stats().stale == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    dropped.await.expect("the attempt is stopped");
+    worker.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_a_stopping_worker_never_hears_of_is_another_s_before_its_grace_is_over() {
+    let kit = Kit::new();
+    let spin = kit.push(component(SPIN, NUMBER_TYPE)).await;
+    let worker = kit.start(thread()).await;
+    let long = kit.enqueue(kit.task(&spin, &[0x80])).await;
+    kit.until_running(&worker, 1).await;
+    kit.tasks.late_claims.store(1, Ordering::Release);
+    let lost = kit.enqueue(kit.task(&spin, &[0x80])).await;
+    kit.until(lost, |info| info.head.state == State::Running).await;
+    // Nothing else claims it, so that it is seen to go back.
+    kit.tasks.pause(&Lane::default(), true).await.unwrap();
+    let stopping = worker.stop(PATIENCE * 10);
+    tokio::pin!(stopping);
+    tokio::select! {
+        _ = &mut stopping => panic!("a guest still runs"),
+        _ = kit.until(lost, |info| info.head.state == State::Ready) => {}
+    }
+    kit.cancel(long).await;
+    assert_eq!(stopping.await.cancelled, 1);
+}

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use omniq_model::{DecodeError, Lane, Name, Schedule, SessionId, Task, TaskId, Timestamp, Token};
 use omniq_store::memory::MemoryTasks;
 use omniq_store::*;
+use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub struct Flaky {
@@ -19,6 +20,11 @@ pub struct Flaky {
     pub lost_finishes: AtomicU32,
     /// So many claims are answered; those after them hang.
     pub answered_claims: AtomicU32,
+    /// So many claims that gave something are answered late: when [`Self::answers`] is notified.
+    pub late_claims: AtomicU32,
+    pub answers: Notify,
+    /// Heartbeats that were told of the session's death.
+    pub deaths: AtomicU32,
     /// So many calls of finish are refused before anything is done.
     pub refused_finishes: AtomicU32,
     /// The same of sessions to be opened.
@@ -48,6 +54,9 @@ impl Flaky {
             lost_claims: AtomicU32::new(0),
             lost_finishes: AtomicU32::new(0),
             answered_claims: AtomicU32::new(u32::MAX),
+            late_claims: AtomicU32::new(0),
+            answers: Notify::new(),
+            deaths: AtomicU32::new(0),
             refused_finishes: AtomicU32::new(0),
             refused_sessions: AtomicU32::new(0),
             is_garbled: AtomicBool::new(false),
@@ -126,6 +135,9 @@ macro_rules! pass {
                 if !leases.is_empty() && is_due(&self.lost_claims) {
                     return Err(cut("claim tasks"));
                 }
+                if !leases.is_empty() && is_due(&self.late_claims) {
+                    self.answers.notified().await;
+                }
                 if self.is_garbled.load(Ordering::Acquire) {
                     for lease in &mut leases {
                         lease.task = Err(DecodeError { what: "task", reason: "garbled".into() });
@@ -148,7 +160,9 @@ macro_rules! pass {
                 if self.is_deaf.load(Ordering::Acquire) {
                     return Err(cut("keep the session alive"));
                 }
-                self.inner.heartbeat(session, held).await
+                let beat = self.inner.heartbeat(session, held).await?;
+                self.deaths.fetch_add(u32::from(beat == Beat::Dead), Ordering::AcqRel);
+                Ok(beat)
             }
 
             fn caps(&self) -> Caps {

@@ -3,11 +3,81 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use omniq_model::State;
-use omniq_store::TaskStore as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use omniq_model::{Payload, State, TaskId};
+use omniq_store::memory::MemoryResults;
+use omniq_store::{
+    Error, Result, ResultKey, ResultStore, StagedResult, SystemClock, TaskStore as _,
+};
 
 use super::kit::*;
 use crate::worker::{WorkerHandle, WorkerOptions};
+
+/// A result store on a line so slow that nothing large gets through in time.
+#[derive(Debug)]
+struct Narrow {
+    inner: MemoryResults,
+    /// Results that it takes at once.
+    most: usize,
+    /// The size of those that it never takes.
+    refused: usize,
+}
+
+#[async_trait]
+impl ResultStore for Narrow {
+    fn name(&self) -> &'static str {
+        "narrow"
+    }
+
+    async fn put(&self, results: Vec<StagedResult>) -> Result<()> {
+        let is_refused = |result: &StagedResult| result.value.bytes.len() == self.refused;
+        if results.len() > self.most || results.iter().any(is_refused) {
+            return Err(Error::unavailable("narrow", "keep", std::io::Error::other("cut")));
+        }
+        self.inner.put(results).await
+    }
+
+    async fn get(&self, keys: &[ResultKey]) -> Result<Vec<Option<Payload>>> {
+        self.inner.get(keys).await
+    }
+
+    async fn remove(&self, tasks: &[TaskId]) -> Result<()> {
+        self.inner.remove(tasks).await
+    }
+
+    async fn purge(&self, max: usize) -> Result<usize> {
+        self.inner.purge(max).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+#[tokio::test]
+async fn values_that_are_too_many_or_refused_do_not_hold_up_the_others() {
+    let mut kit = Kit::new();
+    let inner = MemoryResults::new(Arc::new(SystemClock::default()));
+    kit.stores.results = Some(Arc::new(Narrow { inner, most: 2, refused: 303 }));
+    kit.stores.inline_max = 100;
+    let bytes = kit.push(component(BYTES, BYTES_TYPE)).await;
+    // Waits until all are there, so that they end together.
+    kit.tasks.pause(&omniq_model::Lane::default(), true).await.unwrap();
+    let refused = kit.enqueue(kit.task(&bytes, &[0x81, 0x19, 1, 44])).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(kit.enqueue(kit.task(&bytes, &[0x81, 0x18, 200])).await);
+    }
+    kit.tasks.pause(&omniq_model::Lane::default(), false).await.unwrap();
+    let worker = kit.start(thread()).await;
+    let ended =
+        |infos: &[omniq_store::Info]| infos.iter().all(|info| info.head.state == State::Succeeded);
+    kit.until_all(&ids, ended).await;
+    assert_eq!(kit.info(refused).await.head.state, State::Running, "it is kept, and tried again");
+    worker.stop(Duration::ZERO).await;
+}
 
 /// Some tens of milliseconds.
 const SLOW: &str = "(func (export \"run\") (result i32) (local i32)
@@ -71,4 +141,21 @@ async fn what_ended_while_the_store_was_away_is_committed_by_its_own_token() {
     let next = kit.enqueue(kit.task(&slow, &[0x80])).await;
     assert_eq!(kit.end(next).await.state, State::Succeeded);
     assert_eq!(worker.stop(Duration::from_secs(5)).await.stale, 0);
+}
+
+#[tokio::test]
+async fn a_look_for_an_end_that_failed_is_made_again_soon() {
+    let kit = Kit::new();
+    let add = kit.push(component(ADD, ADD_TYPE)).await;
+    let id = kit.enqueue(kit.task(&add, &[0x82, 1, 1])).await;
+    kit.cancel(id).await;
+    tokio::task::yield_now().await; // the watcher waits for somebody to wait
+    kit.tasks.is_down.store(true, Ordering::Release);
+    let asked = Instant::now();
+    let ended = kit.ends.wait(id);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    kit.tasks.is_down.store(false, Ordering::Release);
+    assert_eq!(ended.await.unwrap().state, State::Cancelled);
+    // Without a reason it would be looked for after five.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }
