@@ -181,8 +181,8 @@ impl Shared {
         let mut most_now = self.options.batch;
         for pool in self.pools() {
             let load = pool.load();
-            // Two batches to run while the next two are claimed, one after the other.
-            let prefetch = load.prefetch(4 * self.options.batch);
+            // One batch to run while the next one is claimed.
+            let prefetch = load.prefetch(2 * self.options.batch);
             if pool.kind() == default.kind() {
                 slots = slots.min(load.slots());
                 // What is fetched in advance runs whatever the store does: not so much that its values fill the memory.
@@ -204,8 +204,7 @@ impl Shared {
         default.load().set_low(ahead / 2);
         let free = most.saturating_sub(all);
         // While there is something to run, claim by the batch.
-        let least = self.options.batch.min(ahead / 2);
-        if all > slots && free < least { 0 } else { free.min(most_now) }
+        if all > slots && free < ahead / 2 { 0 } else { free.min(most_now) }
     }
 
     // What is held
