@@ -5,8 +5,10 @@
 //! every failed probe and which chance shortens, so that many processes do not come back at the same instant. Then it is
 //! half-open: a few calls may go through as probes; the first that is answered closes it.
 //!
-//! What always holds: never more than [`Policy::probes`] probes are under way; any answer closes it; a probe whose
-//! caller went away leaves its place to another. While it is closed a call costs two atomic operations.
+//! A call that may take long is a probe only where no other wanted to be one for the longest pause, and in no other's place.
+//!
+//! What always holds: never more than [`Policy::probes`] probes are under way, and one that may take long; any answer closes
+//! it; a probe whose caller went away leaves its place to another. While it is closed a call costs two atomic operations.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,10 +62,17 @@ pub(super) struct Rest {
     pub retry_after: Duration,
 }
 
+/// How long a call may take that finds out whether the store answers again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    Short,
+    Long,
+}
+
 /// What a call carries that went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pass {
-    is_probe: bool,
+    probe: Option<Probe>,
     /// Answers there had been when it began.
     answered: u64,
 }
@@ -132,6 +141,7 @@ struct Inner {
     /// When the next probe may go through.
     due: Instant,
     probes: usize,
+    long_probes: usize,
     last_error: Option<String>,
     failed: u64,
     refused: u64,
@@ -144,6 +154,23 @@ struct Window {
     start: Instant,
     answered: u64,
     failed: u64,
+}
+
+impl Inner {
+    /// Probes of that kind under way.
+    fn probes(&mut self, probe: Probe) -> &mut usize {
+        match probe {
+            Probe::Short => &mut self.probes,
+            Probe::Long => &mut self.long_probes,
+        }
+    }
+
+    /// A call is over; if it was a probe its place is free.
+    fn is_back(&mut self, pass: Pass) {
+        if let Some(probe) = pass.probe {
+            *self.probes(probe) -= 1;
+        }
+    }
 }
 
 impl Breaker {
@@ -162,6 +189,7 @@ impl Breaker {
                 rounds: 0,
                 due: now,
                 probes: 0,
+                long_probes: 0,
                 last_error: None,
                 failed: 0,
                 refused: 0,
@@ -176,28 +204,32 @@ impl Breaker {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a call may go through now, and be a probe if that is what it takes. Every [`Admission::Through`] is to be followed by one of
+    /// Whether a call may go through now, and be a probe of that kind if that is what it takes. Every [`Admission::Through`] is to be followed by one of
     /// [`Self::answered`], [`Self::failed`] and [`Self::abandoned`].
-    pub(super) fn admit(&self, may_probe: bool, now: impl Fn() -> Instant) -> Admission {
+    pub(super) fn admit(&self, as_probe: Probe, now: impl Fn() -> Instant) -> Admission {
         let answered = self.answered.load(Ordering::Relaxed);
         if self.is_closed.load(Ordering::Acquire) {
-            return Admission::Through(Pass { is_probe: false, answered });
+            return Admission::Through(Pass { probe: None, answered });
         }
         let now = now();
         let mut inner = self.inner();
         if inner.condition == Condition::Closed {
-            return Admission::Through(Pass { is_probe: false, answered });
+            return Admission::Through(Pass { probe: None, answered });
         }
-        if may_probe && inner.due <= now && inner.probes < self.policy.probes {
-            inner.probes += 1;
+        let (due, most) = match as_probe {
+            Probe::Short => (inner.due, self.policy.probes),
+            Probe::Long => (inner.due + self.policy.longest_pause, 1),
+        };
+        if due <= now && *inner.probes(as_probe) < most {
+            *inner.probes(as_probe) += 1;
             if inner.condition == Condition::Open {
                 inner.condition = Condition::HalfOpen;
                 inner.since = now;
             }
-            return Admission::Through(Pass { is_probe: true, answered });
+            return Admission::Through(Pass { probe: Some(as_probe), answered });
         }
         // While a probe is under way there is no telling when it ends.
-        let retry_after = inner.due.saturating_duration_since(now).max(self.policy.first_pause / 4);
+        let retry_after = due.saturating_duration_since(now).max(self.policy.first_pause / 4);
         Admission::Refused(Rest {
             since: inner.failing_since.map_or(Duration::ZERO, |since| now - since),
             reason: inner.last_error.clone().unwrap_or_default(),
@@ -213,13 +245,13 @@ impl Breaker {
     /// A call was answered, be it by an error that only a store can give.
     pub(super) fn answered(&self, pass: Pass, now: impl Fn() -> Instant) -> Option<Change> {
         self.answered.fetch_add(1, Ordering::Relaxed);
-        let is_quiet = !pass.is_probe && !self.is_failing.load(Ordering::Relaxed);
+        let is_quiet = pass.probe.is_none() && !self.is_failing.load(Ordering::Relaxed);
         if is_quiet && self.is_closed.load(Ordering::Relaxed) {
             return None;
         }
         let now = now();
         let mut inner = self.inner();
-        inner.probes -= usize::from(pass.is_probe);
+        inner.is_back(pass);
         inner.in_a_row = 0;
         let began = inner.failing_since.take();
         self.is_failing.store(false, Ordering::Relaxed);
@@ -246,7 +278,7 @@ impl Breaker {
         reason: String,
     ) -> Option<Change> {
         let mut inner = self.inner();
-        inner.probes -= usize::from(pass.is_probe);
+        inner.is_back(pass);
         inner.failed += 1;
         inner.in_a_row = inner.in_a_row.saturating_add(1);
         inner.failing_since.get_or_insert(began);
@@ -266,7 +298,7 @@ impl Breaker {
                 self.is_closed.store(false, Ordering::Release);
                 Some(Change::Opened { reason })
             }
-            Condition::HalfOpen if pass.is_probe => {
+            Condition::HalfOpen if pass.probe.is_some() => {
                 inner.rounds = inner.rounds.saturating_add(1);
                 self.open(&mut inner, now);
                 let retry_after = inner.due - now;
@@ -281,10 +313,10 @@ impl Breaker {
 
     /// A call's caller went away before long: nothing is known.
     pub(super) fn abandoned(&self, pass: Pass) {
-        if !pass.is_probe {
+        if pass.probe.is_none() {
             return;
         }
-        self.inner().probes -= 1;
+        self.inner().is_back(pass);
         self.changed.notify_waiters(); // somebody else may be the probe
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::breaker::{Admission, Breaker, Change, Failure, Pass, Rest};
+use self::breaker::{Admission, Breaker, Change, Failure, Pass, Probe, Rest};
 use crate::error::{Rough, chain};
 use crate::{Error, Result};
 
@@ -145,8 +145,15 @@ enum Manner {
 struct Call {
     action: &'static str,
     manner: Manner,
-    /// Whether it may take [`LONG`] times as long. Such a call is never a probe: others would wait for it.
+    /// Whether it may take [`LONG`] times as long.
     is_long: bool,
+}
+
+impl Call {
+    /// What it is if it finds out whether the store answers again.
+    fn probe(self) -> Probe {
+        if self.is_long { Probe::Long } else { Probe::Short }
+    }
 }
 
 /// A call that is told at once when the store rests.
@@ -265,7 +272,7 @@ impl Guard {
 
     /// Waits until the call may go through, if it is patient. Who goes through at once pays for no more than a look.
     async fn enter(&self, call: Call) -> Result<Pass> {
-        match self.breaker.admit(!call.is_long, Instant::now) {
+        match self.breaker.admit(call.probe(), Instant::now) {
             Admission::Through(pass) => Ok(pass),
             Admission::Refused(rest) if call.manner == Manner::Eager => {
                 Err(self.refuse(call, rest))
@@ -279,7 +286,7 @@ impl Guard {
         let deadline = Instant::now() + self.policy.timeout;
         loop {
             let changed = self.breaker.changed.notified(); // what changes from here on is not missed
-            let rest = match self.breaker.admit(!call.is_long, Instant::now) {
+            let rest = match self.breaker.admit(call.probe(), Instant::now) {
                 Admission::Through(pass) => return Ok(pass),
                 Admission::Refused(rest) => rest,
             };

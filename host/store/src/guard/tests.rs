@@ -345,13 +345,33 @@ async fn one_call_that_hangs_among_others_that_do_not_opens_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_over_many_tasks_have_more_time_and_are_no_probes() {
+async fn calls_over_many_tasks_have_more_time_and_are_probes_only_where_no_other_is() {
     let kit = Kit::new(whole());
     kit.mood(Mood::Slow(Duration::from_secs(80)));
     kit.store.purge(10).await.unwrap();
     kit.open().await;
     advance(Duration::from_secs(1)).await;
     assert!(matches!(kit.store.purge(10).await, Err(Error::Resting { .. })));
+    // Nothing else asks this store: it would rest for ever.
+    advance(Policy::default().longest_pause).await;
+    kit.mood(Mood::Hangs);
+    let hangs = tokio::spawn({
+        let kit = kit.clone();
+        async move { kit.store.purge(10).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(matches!(kit.store.purge(10).await, Err(Error::Resting { .. })), "one at a time");
+    // It stands in no other's way.
+    kit.mood(Mood::Well);
+    kit.get().await.unwrap();
+    assert_eq!(kit.state().condition, Condition::Closed);
+    hangs.abort();
+
+    kit.open().await;
+    advance(Policy::default().longest_pause + Duration::from_secs(1)).await;
+    kit.mood(Mood::Well);
+    kit.store.purge(10).await.unwrap();
+    assert_eq!(kit.state().condition, Condition::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -593,7 +613,7 @@ fn answers_and_failures_of_several_threads_are_counted_whole() {
     const CALLS: u64 = 50_000;
     let policy = Policy { window: Duration::ZERO, in_a_row: u32::MAX, least: u64::MAX, ..whole() };
     let breaker = breaker::Breaker::new(policy, Instant::now());
-    let pass = || match breaker.admit(true, Instant::now) {
+    let pass = || match breaker.admit(breaker::Probe::Short, Instant::now) {
         breaker::Admission::Through(pass) => pass,
         breaker::Admission::Refused(rest) => panic!("it is closed: {rest:?}"),
     };
