@@ -1,8 +1,8 @@
 //! The whole state machine as bytes, and back: what a backend with a log of commands starts from, so that it need not apply
 //! the log from its beginning.
 //!
-//! Taking an image costs a short copy of every task; writing it down needs the state machine no more. Two state machines
-//! that have applied the same commands have the same image, byte for byte.
+//! Taking an image copies no task, however many there are, but every unique key and every dependency; writing it down needs the
+//! state machine no more. Two state machines that have applied the same commands have the same image, byte for byte.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use omniq_model::record::{decode, encode};
 use omniq_model::{Lane, Name, Schedule, SessionId, State, Task, Timestamp};
 
 use super::Core;
-use super::slot::{Ix, Slot, place};
+use super::slot::{Ix, Slot, Slots, place};
 use crate::log::wire::{In, Out, Read, bad};
 
 /// How images are written. An image of a higher number is refused.
@@ -22,8 +22,9 @@ const FORMAT: u64 = 1;
 pub struct Image {
     last_seq: u64,
     sessions: Vec<(SessionId, Timestamp)>,
-    /// In the order of arrival.
-    tasks: Vec<Slot>,
+    slots: Slots,
+    /// How many these are.
+    tasks: usize,
     /// Who is waited for, and by whom, as places in the order of arrival.
     edges: Vec<(u64, u64)>,
     keys: Vec<(Name, String, u64, Option<Timestamp>)>,
@@ -36,9 +37,6 @@ pub struct Image {
 impl Core {
     /// Everything there is now.
     pub fn image(&self) -> Image {
-        let mut tasks = Vec::with_capacity(self.ids.len());
-        tasks.extend(self.slots.iter().map(|(_, slot)| slot.clone()));
-        tasks.sort_unstable_by_key(|slot| slot.seq);
         let seq = |ix: Ix| self.slots[ix].seq;
         let mut edges: Vec<_> =
             self.edges.iter().map(|(parent, child, _)| (seq(parent), child)).collect();
@@ -55,7 +53,8 @@ impl Core {
         Image {
             last_seq: self.last_seq,
             sessions: self.sessions.expiries(),
-            tasks,
+            slots: self.slots.clone(),
+            tasks: self.ids.len(),
             edges,
             keys,
             paused,
@@ -144,7 +143,7 @@ impl Core {
 impl Image {
     /// How many tasks are in it.
     pub fn tasks(&self) -> usize {
-        self.tasks.len()
+        self.tasks
     }
 
     /// Writes it down.
@@ -156,8 +155,10 @@ impl Image {
             out.session(*id);
             out.instant(*expires);
         }
-        out.count(self.tasks.len());
-        for slot in &self.tasks {
+        out.count(self.tasks);
+        let mut slots: Vec<&Slot> = self.slots.iter().map(|(_, slot)| slot).collect();
+        slots.sort_unstable_by_key(|slot| slot.seq); // in the order of arrival
+        for slot in slots {
             write_slot(out, slot);
         }
         out.count(self.edges.len());

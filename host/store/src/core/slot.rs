@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use omniq_model::{
-    Head, Priority, SessionId, State, Task, TaskError, TaskId, TaskResult, Timestamp, Token,
+    Head, Priority, SessionId, State, Task, TaskError, TaskId, TaskResult, Timestamp, Token, Value,
 };
 
 use super::lanes::LaneIx;
@@ -51,6 +51,17 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// About how many bytes a caller is given of it.
+    pub(super) fn weight(&self) -> usize {
+        const RECORD: usize = 500;
+        let value = self.result.as_ref().and_then(|result| result.value.as_ref());
+        let inline = match value {
+            Some(Value::Inline(payload)) => payload.bytes.len(),
+            _ => 0,
+        };
+        RECORD + self.task.args.bytes.len() + inline
+    }
+
     /// When it expires from here: only before it has started.
     pub(super) fn expires_now(&self) -> Option<Timestamp> {
         let waits = matches!(self.state, State::Blocked | State::Scheduled | State::Ready);
@@ -113,25 +124,36 @@ pub(super) fn place(priority: Priority, seq: u64) -> u64 {
 }
 
 /// All tasks, each at its place as long as it exists.
-#[derive(Debug, Default)]
+///
+/// A clone shares everything with its original. Whichever of them changes a task first copies the few that lie beside it, so
+/// that an image of millions of tasks holds nobody up.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Slots {
-    slots: Vec<Option<Slot>>,
+    chunks: Vec<Arc<[Option<Slot>]>>,
     free: Vec<Ix>,
+    /// Places there are, free ones included.
+    len: usize,
 }
+
+/// Tasks that are copied together. Larger ones make taking an image quicker, and the first change after it slower.
+const CHUNK: usize = 128;
 
 impl Slots {
     pub(super) fn insert(&mut self, slot: Slot) -> Ix {
-        if let Some(ix) = self.free.pop() {
-            self.slots[ix.0 as usize] = Some(slot);
-            return ix;
-        }
-        let ix = u32::try_from(self.slots.len()).expect("memory is full before 2^32 tasks are");
-        self.slots.push(Some(slot));
-        Ix(ix)
+        let ix = self.free.pop().unwrap_or_else(|| {
+            let ix = u32::try_from(self.len).expect("memory is full before 2^32 tasks are");
+            if self.len.is_multiple_of(CHUNK) {
+                self.chunks.push(std::iter::repeat_with(|| None).take(CHUNK).collect());
+            }
+            self.len += 1;
+            Ix(ix)
+        });
+        *self.place_mut(ix) = Some(slot);
+        ix
     }
 
     pub(super) fn remove(&mut self, ix: Ix) -> Option<Slot> {
-        let slot = self.slots[ix.0 as usize].take();
+        let slot = self.place_mut(ix).take();
         self.free.push(ix);
         slot
     }
@@ -139,7 +161,13 @@ impl Slots {
     /// All of them, in no order.
     #[cfg(any(test, feature = "nats", feature = "object"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ix, &Slot)> {
-        self.slots.iter().enumerate().filter_map(|(ix, slot)| Some((Ix(ix as u32), slot.as_ref()?)))
+        let places = self.chunks.iter().flat_map(|chunk| chunk.iter()).enumerate();
+        places.filter_map(|(ix, slot)| Some((Ix(ix as u32), slot.as_ref()?)))
+    }
+
+    fn place_mut(&mut self, ix: Ix) -> &mut Option<Slot> {
+        let place = ix.0 as usize;
+        &mut Arc::make_mut(&mut self.chunks[place / CHUNK])[place % CHUNK]
     }
 }
 
@@ -147,12 +175,14 @@ impl Index<Ix> for Slots {
     type Output = Slot;
 
     fn index(&self, ix: Ix) -> &Slot {
-        self.slots[ix.0 as usize].as_ref().expect("only tasks that exist are in an index")
+        let place = ix.0 as usize;
+        let slot = &self.chunks[place / CHUNK][place % CHUNK];
+        slot.as_ref().expect("only tasks that exist are in an index")
     }
 }
 
 impl IndexMut<Ix> for Slots {
     fn index_mut(&mut self, ix: Ix) -> &mut Slot {
-        self.slots[ix.0 as usize].as_mut().expect("only tasks that exist are in an index")
+        self.place_mut(ix).as_mut().expect("only tasks that exist are in an index")
     }
 }

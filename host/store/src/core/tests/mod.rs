@@ -5,6 +5,8 @@ mod claim;
 mod control;
 mod enqueue;
 mod finish;
+#[cfg(any(feature = "nats", feature = "object"))]
+mod image;
 mod invariant;
 mod law;
 mod parents;
