@@ -1,9 +1,10 @@
 //! Puts ends into the log that did not make it there: those of processes that died before they wrote them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use omniq_model::{EventKind, TaskEvent, TaskId};
+use omniq_model::{EventKind, TaskEvent, TaskId, Timestamp};
 use omniq_store::{EventStore, Info, Result, TaskStore};
 
 use super::sink::{brief, event};
@@ -15,10 +16,13 @@ const BATCH: usize = 1000;
 const OVERLAP: Duration = Duration::from_secs(10);
 
 /// Compares the event log with the task store.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Repair {
     tasks: Arc<dyn TaskStore>,
     events: Arc<dyn EventStore>,
+    /// Ends that this repair has given to the log and will meet again, since they lie in its overlap: not every log drops
+    /// what it has.
+    told: Mutex<HashMap<(TaskId, u64), Timestamp>>,
 }
 
 impl Repair {
@@ -27,7 +31,7 @@ impl Repair {
 
     /// A repair of `events` from `tasks`.
     pub fn new(tasks: Arc<dyn TaskStore>, events: Arc<dyn EventStore>) -> Self {
-        Self { tasks, events }
+        Self { tasks, events, told: Mutex::default() }
     }
 
     /// Appends every end since the last repair; those that are there stay as they are. Returns how many it looked at.
@@ -37,21 +41,49 @@ impl Repair {
     /// # Errors
     /// As the stores'.
     pub async fn run(&self) -> Result<usize> {
-        let (at, _) = self.events.watermark().await?;
-        let mut after = (at - OVERLAP, TaskId::from_bytes([0; 16]));
+        let (mark, _) = self.events.watermark().await?;
+        let mut after = (mark - OVERLAP, TaskId::from_bytes([0; 16]));
+        self.told().retain(|_, at| *at >= after.0);
         let mut seen = 0;
         loop {
             let ended = self.tasks.ended(after, BATCH).await?;
             let Some(last) = ended.last() else { return Ok(seen) };
             after = (last.head.finished.unwrap_or(after.0), last.id);
-            let count = ended.len();
-            seen += count;
-            self.events.append(ended.iter().filter_map(of_end).collect()).await?;
-            self.events.set_watermark(after).await?;
-            if count < BATCH {
-                return Ok(seen);
+            seen += ended.len();
+            let events: Vec<_> = ended.iter().filter_map(of_end).collect();
+            let events = self.new_ones(events);
+            if events.is_empty() {
+                continue;
             }
+            let told: Vec<_> =
+                events.iter().map(|event| ((event.task, event.fence), event.at)).collect();
+            self.events.append(events).await?;
+            self.events.set_watermark(after).await?;
+            let mut all = self.told();
+            all.retain(|_, at| *at >= after.0 - OVERLAP);
+            all.extend(told);
         }
+    }
+
+    /// As [`Self::run`], unless somebody has done it since [`Self::EVERY`].
+    ///
+    /// # Errors
+    /// As the stores'.
+    pub async fn run_if_due(&self) -> Result<usize> {
+        let (mark, _) = self.events.watermark().await?;
+        let is_due = mark + Self::EVERY <= self.tasks.now().await?;
+        if is_due { self.run().await } else { Ok(0) }
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<(TaskId, u64), Timestamp>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that it has not given to the log.
+    fn new_ones(&self, mut events: Vec<TaskEvent>) -> Vec<TaskEvent> {
+        let told = self.told();
+        events.retain(|event| !told.contains_key(&(event.task, event.fence)));
+        events
     }
 }
 

@@ -9,6 +9,9 @@ use super::Core;
 use super::slot::{Ix, Slot};
 use crate::{Counts, Filter, Info, Page};
 
+/// Bytes of tasks and results after which an answer ends.
+const PAGE_BYTES: usize = 16 << 20;
+
 type Arrivals<'a> = Box<dyn Iterator<Item = (u64, Ix)> + 'a>;
 
 impl Core {
@@ -47,7 +50,13 @@ impl Core {
     /// See [`TaskStore::ended`](crate::TaskStore::ended).
     pub fn ended(&self, after: (Timestamp, TaskId), max: usize) -> Vec<Info> {
         let later = self.ended.range((Bound::Excluded(after), Bound::Unbounded));
-        later.take(max).map(|(_, ix)| self.slots[*ix].info()).collect()
+        let mut bytes = 0;
+        let fitting = later.take(max).map(|(_, ix)| &self.slots[*ix]).take_while(|slot| {
+            let is_first = bytes == 0;
+            bytes += slot.weight();
+            is_first || bytes <= PAGE_BYTES
+        });
+        fitting.map(Slot::info).collect()
     }
 
     /// Tasks that fit, in the order of arrival or the reverse, of those that arrived within `range`.

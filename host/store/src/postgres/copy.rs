@@ -17,7 +17,7 @@ use super::tx::Tx;
 use crate::{CopyPage, Imported, Info, TaskCopy};
 
 /// Bytes of tasks and results after which a page ends.
-const PAGE_BYTES: i64 = 16 << 20;
+pub(super) const PAGE_BYTES: i64 = 16 << 20;
 
 /// Rows of tasks that have not ended.
 macro_rules! insert {

@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::claim::decode;
+use super::copy::PAGE_BYTES;
 use super::fault::Result;
 use super::filter::{self, ENDED, LIVE, Order, places, table};
 use super::live::{CANCEL, number, small, state};
@@ -201,8 +202,23 @@ pub(super) async fn ended(
          cross join lateral (select * from $S.task t where t.seq = x.seq offset 0) t
          cross join lateral (select l.tenant, l.queue from $S.lane l where l.id = t.lane offset 0) l
          order by x.finished, x.id";
-    let query = schema.query(ENDED).bind(after.0.as_millis()).bind(uuid(after.1)).bind(limit(max));
-    query.fetch_all(conn).await?.iter().map(info).collect()
+    const SIZES: &str = "
+        select octet_length(t.body)::bigint + octet_length(x.result)::bigint
+          from (select * from $S.done d where d.finished >= $1 and (d.finished, d.id) > ($1, $2)
+                 order by d.finished, d.id limit $3) x
+         cross join lateral (select * from $S.task t where t.seq = x.seq offset 0) t
+         order by x.finished, x.id";
+    let query =
+        |sql, max| schema.query(sql).bind(after.0.as_millis()).bind(uuid(after.1)).bind(limit(max));
+    let (mut bytes, mut fitting) = (0_i64, 0);
+    for row in query(SIZES, max).fetch_all(&mut *conn).await? {
+        bytes = bytes.saturating_add(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0));
+        if fitting > 0 && bytes > PAGE_BYTES {
+            break;
+        }
+        fitting += 1;
+    }
+    query(ENDED, fitting).fetch_all(conn).await?.iter().map(info).collect()
 }
 
 /// See [`TaskStore::is_idle`](crate::TaskStore::is_idle).

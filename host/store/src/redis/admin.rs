@@ -20,7 +20,7 @@ use crate::{
 const MOST: usize = 100;
 const MOST_BYTES: usize = 2 << 20;
 /// Bytes after which a page ends.
-const PAGE_BYTES: usize = 16 << 20;
+pub(super) const PAGE_BYTES: usize = 16 << 20;
 
 // Numbers of keys, as `script::task_keys` has them.
 const META: usize = 0;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use omniq_model::{Lane, State, TaskId, Timestamp};
 use redis::Value;
 
+use super::admin::PAGE_BYTES;
 use super::fault::Result;
 use super::filter;
 use super::schedule::number;
@@ -256,8 +257,8 @@ impl Store {
     /// See [`TaskStore::ended`](crate::TaskStore::ended).
     pub(super) async fn ended(&self, after: (Timestamp, TaskId), max: usize) -> Result<Vec<Info>> {
         let mut after = [&wire::seven(wire::instant(after.0))[..], after.1.as_bytes()].concat();
-        let mut all = Vec::new();
-        while all.len() < max {
+        let (mut all, mut bytes) = (Vec::new(), 0);
+        while all.len() < max && bytes < PAGE_BYTES {
             let most = (max - all.len()).min(ANSWERED);
             let bound = most.to_string();
             let args: [&[u8]; 2] = [&after, bound.as_bytes()];
@@ -270,6 +271,7 @@ impl Store {
             }
             self.fetch_apart(raws.iter_mut()).await?;
             for raw in &raws {
+                bytes += raw.size();
                 let info = raw.info()?;
                 let at = wire::instant(info.head.finished.unwrap_or_default());
                 after = [&wire::seven(at)[..], info.id.as_bytes()].concat();

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytes of tasks and results after which a page ends.
-const PAGE_BYTES: i64 = 16 << 20;
+pub(super) const PAGE_BYTES: i64 = 16 << 20;
 
 /// See [`Admin::export`](crate::Admin::export).
 pub(super) async fn export(

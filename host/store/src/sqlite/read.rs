@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::claim::decode;
+use super::copy::PAGE_BYTES;
 use super::fault::{Fault, Result};
 use super::filter::Sql;
 use super::live::{small, state, task_id};
@@ -179,17 +180,32 @@ pub(super) async fn ended(
     after: (Timestamp, TaskId),
     max: usize,
 ) -> Result<Vec<Info>> {
+    const SIZES: &str = "
+        select length(x.result) + ifnull(length(b.bytes), 0) from omniq_done x left join omniq_body b on b.seq = x.seq";
+    let (mut bytes, mut fitting) = (0_i64, 0);
+    for row in ended_after(SIZES, after, max).into_query().fetch_all(&mut *conn).await? {
+        bytes = bytes.saturating_add(row.try_get(0)?);
+        if fitting > 0 && bytes > PAGE_BYTES {
+            break;
+        }
+        fitting += 1;
+    }
+    let rows = ended_after(DONE_COLUMNS, after, fitting).into_query().fetch_all(conn).await?;
+    rows.iter().map(info).collect()
+}
+
+/// These columns of tasks that ended after that one.
+fn ended_after(columns: &str, after: (Timestamp, TaskId), max: usize) -> Sql {
     let mut sql = Sql::default();
     let at = after.0.as_millis();
-    sql.push(DONE_COLUMNS).push(" where x.finished >= ").int(at);
+    sql.push(columns).push(" where x.finished >= ").int(at);
     sql.push(" and (x.finished, x.id) > (")
         .int(at)
         .push(", unhex(")
         .text(after.1.to_string().replace('-', ""))
         .push("))");
     sql.push(" order by x.finished, x.id").limit(max);
-    let rows = sql.into_query().fetch_all(conn).await?;
-    rows.iter().map(info).collect()
+    sql
 }
 
 /// See [`TaskStore::ready_lanes`](crate::TaskStore::ready_lanes).

@@ -488,8 +488,8 @@ pub trait TaskStore: Any + fmt::Debug + Send + Sync {
     /// How many tasks that fit stand in each state; a state without any is left out.
     async fn count(&self, filter: &Filter) -> Result<Counts>;
 
-    /// Ended tasks in the order of their end, those after `after` (end and id), at most `max`: what the event log is
-    /// repaired from.
+    /// Ended tasks in the order of their end, those after `after` (end and id), at most `max` and fewer where they are large,
+    /// about 16 MiB at a time; none only where none follow. What the event log is repaired from.
     async fn ended(&self, after: (Timestamp, TaskId), max: usize) -> Result<Vec<Info>>;
 
     /// Whether no task is left that has not ended.

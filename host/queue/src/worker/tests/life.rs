@@ -223,6 +223,13 @@ async fn the_log_has_every_end_also_of_those_who_died_before_they_wrote_it() {
     assert_eq!(kinds(lost).await, [(EventKind::Succeeded, 1)]);
     assert_eq!(kinds(id).await, whole, "what is there stays once");
     assert_ne!(events.watermark().await.unwrap().0, Timestamp::default());
+
+    // A log that does not drop what it has would grow for ever.
+    let later = Timestamp::from_millis(i64::MAX);
+    events.purge(later, 1000).await.unwrap();
+    assert_eq!(repair.run().await.unwrap(), 2);
+    assert_eq!((kinds(id).await, kinds(lost).await), (Vec::new(), Vec::new()));
+    assert_eq!(repair.run_if_due().await.unwrap(), 0, "it was done just now");
 }
 
 #[tokio::test]

@@ -140,3 +140,23 @@ fn the_time_to_live_counts_again_only_when_no_attempt_does() {
     check(retry(Duration::ZERO), State::Ready);
     check(retry(9 * SECOND), State::Scheduled);
 }
+
+#[test]
+fn ended_tasks_that_are_large_come_in_several_answers() {
+    let large =
+        |number: u32| Task { args: Payload::cbor(vec![0; 3 << 20]), ..task(&number.to_string()) };
+    let mut kit = Kit::of((0..20).map(large).collect());
+    let session = kit.session();
+    for lease in kit.claim(&session, 20) {
+        kit.finish(&lease, succeeded());
+    }
+    let mut after = (Timestamp::from_millis(0), TaskId::from_bytes([0; 16]));
+    let mut counts = Vec::new();
+    loop {
+        let page = kit.core.ended(after, 1000);
+        let Some(last) = page.last() else { break };
+        after = (last.head.finished.expect("it ended"), last.id);
+        counts.push(page.len());
+    }
+    assert_eq!(counts, [5, 5, 5, 5]);
+}
