@@ -7,7 +7,7 @@ use omniq_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// Every step, by the digest of its text.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     (
         "sqlite/schema/0001_tasks.sql",
         "1b94f0c57a4d52261e28ede9123baa0250d46f3890eeb261464d00326bfc9d56",
@@ -31,6 +31,10 @@ const STEPS: [(&str, &str); 6] = [
     (
         "postgres/schema/0003_enqueue.sql",
         "7fec422e0f58b53845f7fbb9d67d3e4290d08825ee7f83488bc3e9a4e113a521",
+    ),
+    (
+        "postgres/schema/0004_days.sql",
+        "c529bb77471962416aae92a2b615d514ec6f9def9d9cc241ed3b37f243cd6bd8",
     ),
 ];
 

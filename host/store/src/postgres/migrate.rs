@@ -10,10 +10,11 @@ use super::sql::Schema;
 use crate::Error;
 
 /// The steps to the newest layout. A step that was released is never changed.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("schema/0001_tables.sql"),
     include_str!("schema/0002_functions.sql"),
     include_str!("schema/0003_enqueue.sql"),
+    include_str!("schema/0004_days.sql"),
 ];
 /// The oldest version of OmniQ that may write what a new schema holds.
 const MIN_WRITER: u32 = 3;
