@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use omniq_model::Timestamp;
@@ -35,6 +35,8 @@ pub enum Fault {
     Lost(String),
     /// The engine has been stopped. Nothing was done.
     Closed,
+    /// It is more than one process can pass on to another. Nothing was done.
+    Large(String),
 }
 
 /// Where entries are kept.
@@ -74,11 +76,13 @@ pub struct Limits {
     pub commands: usize,
     /// Bytes after which none is added: large ones do not hold small ones up for long.
     pub bytes: usize,
+    /// From here on an entry takes so long to be written down that sessions are spared it: their heartbeats stood behind it.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { commands: 1024, bytes: 4 << 20 }
+        Self { commands: 1024, bytes: 4 << 20, stall: Duration::from_secs(5) }
     }
 }
 
@@ -128,11 +132,36 @@ struct Kept {
     image: Option<Keep>,
 }
 
+/// The store's time: the clock's, or where the log is ahead of that, at half its pace until the clock has caught up. It
+/// must not go back, and if it stood still nothing would become due and no lease would end.
+#[derive(Debug, Clone)]
+struct Time {
+    clock: Arc<dyn Clock>,
+    /// What the clock showed when this engine started.
+    begun: Timestamp,
+    /// What the log had come to then.
+    logged: Timestamp,
+}
+
+impl Time {
+    fn new(clock: Arc<dyn Clock>, logged: Timestamp) -> Self {
+        // The process's other stores are to agree. A clock does not follow where the log is a day ahead.
+        clock.at_least(logged);
+        let begun = clock.now();
+        Self { clock, begun, logged }
+    }
+
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        now.max(self.logged + now.since(self.begun) / 2)
+    }
+}
+
 /// The state machine at work.
 pub struct Engine {
     asks: Mutex<Option<mpsc::Sender<Ask>>>,
     state: Arc<Mutex<State>>,
-    clock: Arc<dyn Clock>,
+    time: Time,
     lost: watch::Receiver<Option<Fault>>,
     gate: Option<Arc<dyn Gate>>,
 }
@@ -159,19 +188,29 @@ impl Engine {
         let (kept, to_apply) = sync_channel(AHEAD);
         let (lose, lost) = watch::channel(None);
         let (index, last) = (state.applied, state.now);
+        let time = Time::new(clock, last);
         let state = Arc::new(Mutex::new(state));
         let applier = Applier { state: Arc::clone(&state), signals, image: None };
         let applier = std::thread::Builder::new()
             .name("omniq-log-apply".into())
             .spawn(move || applier.serve(&to_apply))?;
-        let (leapt, own_clock) = (clock.leapt(), Arc::clone(&clock));
-        let writer = Writer { journal, clock: own_clock, index, last, leapt, limits, kept };
+        let leapt = time.clock.leapt();
+        let writer = Writer {
+            journal,
+            time: time.clone(),
+            index,
+            last,
+            leapt,
+            stalled: Duration::ZERO,
+            limits,
+            kept,
+        };
         std::thread::Builder::new().name("omniq-log-write".into()).spawn(move || {
             let fault = writer.serve(queue);
             let _ = applier.join(); // a panic in it has shown by the answers that are missing
             lose.send_replace(Some(fault));
         })?;
-        Ok(Self { asks: Mutex::new(Some(asks)), state, clock, lost, gate: None })
+        Ok(Self { asks: Mutex::new(Some(asks)), state, time, lost, gate: None })
     }
 
     /// Has every look at the state pass this gate first.
@@ -226,7 +265,7 @@ impl Engine {
     fn locked<T>(&self, look: impl FnOnce(&State, Timestamp) -> T) -> Result<T, Fault> {
         let broken = |_| Fault::Lost("a panic interrupted a change of it".into());
         let state = self.state.lock().map_err(broken)?;
-        let now = self.clock.now().max(state.now);
+        let now = self.time.now().max(state.now);
         Ok(look(&state, now))
     }
 
@@ -248,13 +287,15 @@ impl Engine {
 /// The thread that writes entries down.
 struct Writer<J> {
     journal: J,
-    clock: Arc<dyn Clock>,
+    time: Time,
     /// The number of the last entry.
     index: u64,
     /// The instant of the last entry.
     last: Timestamp,
     /// Leaps of the clock that the sessions were spared.
     leapt: Duration,
+    /// How long the last entry took to be written down, if that was long: nobody could report meanwhile.
+    stalled: Duration,
     limits: Limits,
     kept: SyncSender<Kept>,
 }
@@ -302,9 +343,10 @@ impl<J: Journal> Writer<J> {
         if asks.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now().max(self.last);
-        let leaps = self.clock.leapt();
-        let leapt = leaps.saturating_sub(self.leapt);
+        let now = self.time.now().max(self.last);
+        let leaps = self.time.clock.leapt();
+        let stalled = std::mem::take(&mut self.stalled);
+        let leapt = leaps.saturating_sub(self.leapt) + stalled;
         let mut entry = Entry::new(now, asks.iter().map(|ask| ask.bytes.len() + 4).sum());
         if !leapt.is_zero() {
             let mut out = Out::default();
@@ -315,7 +357,12 @@ impl<J: Journal> Writer<J> {
             entry.add(&ask.bytes);
             hit(ask.command.kind(), "before_append");
         }
+        let began = Instant::now();
         match self.journal.append(self.index + 1, &entry.into_bytes()) {
+            // Not twice in a row: where every entry takes so long, the dead are to be found all the same.
+            Ok(()) if began.elapsed() >= self.limits.stall && stalled.is_zero() => {
+                self.stalled = began.elapsed();
+            }
             Ok(()) => {}
             Err(Fault::Full(_)) if asks.len() > 1 => {
                 return asks.into_iter().try_for_each(|ask| self.write(vec![ask]));
@@ -403,7 +450,12 @@ impl Applier {
         if let Some(last) = self.image.take() {
             let _ = last.join(); // the journal asks for the next one only after the last
         }
-        self.image = std::thread::Builder::new().name("omniq-log-image".into()).spawn(work).ok();
+        let thread = std::thread::Builder::new().name("omniq-log-image".into()).spawn(work);
+        if let Err(error) = &thread {
+            let error = error.to_string();
+            tracing::warn!(error, "no thread started for an image; the log grows until one does");
+        }
+        self.image = thread.ok();
     }
 }
 
@@ -414,5 +466,134 @@ fn answer(ask: Ask, answer: Result<Answer, Fault>) {
 fn hit(kind: &str, place: &str) {
     if cfg!(any(debug_assertions, feature = "failpoints")) {
         failpoint::hit(&format!("log.{kind}.{place}"));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use omniq_model::SessionId;
+
+    use super::*;
+    use crate::{Beat, Held, ManualClock, Session};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A journal that has nothing to lose.
+    pub(crate) struct Nowhere;
+
+    impl Journal for Nowhere {
+        fn append(&mut self, _: u64, _: &[u8]) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn lacking(&self) -> Option<String> {
+            None
+        }
+
+        fn cut(&mut self, _: u64) -> Result<Option<Keep>, Fault> {
+            Ok(None)
+        }
+    }
+
+    /// A clock that does not follow what others have seen.
+    #[derive(Debug)]
+    struct Stubborn(ManualClock);
+
+    impl Clock for Stubborn {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+    }
+
+    fn at(span: Duration) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000) + span
+    }
+
+    fn engine(clock: Arc<dyn Clock>, logged: Timestamp) -> Engine {
+        let state = State { now: logged, ..State::default() };
+        Engine::start(state, Nowhere, clock, Arc::default(), Limits::default()).unwrap()
+    }
+
+    async fn now(engine: &Engine) -> Timestamp {
+        engine.look(&Query::Now).await.unwrap().try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_behind_the_log_does_not_stop_its_time() {
+        let clock = ManualClock::new(at(Duration::ZERO));
+        let engine = engine(Arc::new(clock.clone()), at(HOUR));
+        assert_eq!((now(&engine).await, clock.now()), (at(HOUR), at(HOUR)));
+        clock.advance(SECOND);
+        assert_eq!(now(&engine).await, at(HOUR + SECOND));
+    }
+
+    #[tokio::test]
+    async fn where_the_clock_does_not_follow_time_goes_on_at_half_its_pace_until_both_are_the_same()
+    {
+        let clock = ManualClock::new(at(Duration::ZERO));
+        let engine = engine(Arc::new(Stubborn(clock.clone())), at(48 * HOUR));
+        for (passed, shown) in [
+            (Duration::ZERO, 48 * HOUR),
+            (2 * SECOND, 48 * HOUR + SECOND),
+            (48 * HOUR, 72 * HOUR),
+            (96 * HOUR, 96 * HOUR),
+            (97 * HOUR, 97 * HOUR),
+        ] {
+            clock.advance(at(passed).since(clock.now()));
+            assert_eq!(now(&engine).await, at(shown), "{passed:?}");
+        }
+    }
+
+    /// A journal whose second entry takes long.
+    struct Stuck(ManualClock);
+
+    impl Journal for Stuck {
+        fn append(&mut self, index: u64, _: &[u8]) -> Result<(), Fault> {
+            if index == 2 {
+                std::thread::sleep(SECOND);
+                self.0.advance(SECOND);
+            }
+            Ok(())
+        }
+
+        fn lacking(&self) -> Option<String> {
+            None
+        }
+
+        fn cut(&mut self, _: u64) -> Result<Option<Keep>, Fault> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_behind_an_entry_that_takes_long_is_not_taken_for_dead() {
+        let clock = ManualClock::new(at(Duration::ZERO));
+        let state = State { now: at(Duration::ZERO), ..State::default() };
+        let (journal, shared) = (Stuck(clock.clone()), Arc::new(clock.clone()));
+        let limits = Limits { stall: SECOND, ..Limits::default() };
+        let engine = Engine::start(state, journal, shared, Arc::default(), limits).unwrap();
+        let ask = async |command| engine.ask(command).await.unwrap().unwrap();
+        let open = Command::OpenSession(SessionId::new(1), SECOND / 2);
+        let session: Session = ask(open).await.try_into().unwrap();
+        ask(Command::Pause(omniq_model::Lane::default(), true)).await;
+        let beat = ask(Command::Heartbeat(session, Held::default())).await;
+        assert!(matches!(beat, Answer::Beat(Beat::Alive { .. })), "{beat:?}");
+        // Nothing else is forgiven.
+        clock.advance(SECOND);
+        let beat = ask(Command::Heartbeat(session, Held::default())).await;
+        assert!(matches!(beat, Answer::Beat(Beat::Dead)), "{beat:?}");
+    }
+
+    #[tokio::test]
+    async fn a_lease_ends_although_the_clock_is_far_behind_the_log() {
+        let clock = ManualClock::new(at(Duration::ZERO));
+        let engine = engine(Arc::new(Stubborn(clock.clone())), at(48 * HOUR));
+        let ask = async |command| engine.ask(command).await.unwrap().unwrap();
+        let open = Command::OpenSession(SessionId::new(1), SECOND);
+        let session: Session = ask(open).await.try_into().unwrap();
+        clock.advance(4 * SECOND);
+        let beat = ask(Command::Heartbeat(session, Held::default())).await;
+        assert!(matches!(beat, Answer::Beat(Beat::Dead)), "{beat:?}");
     }
 }

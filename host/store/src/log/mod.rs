@@ -19,6 +19,8 @@ pub mod wire;
 
 pub use answer::Answer;
 pub use command::Command;
+#[cfg(all(test, feature = "object"))]
+pub(crate) use engine::tests::Nowhere;
 #[cfg(feature = "object")]
 pub use engine::{Engine, Fault, Gate, Journal, Keep, Limits, Signals};
 #[cfg(feature = "object")]

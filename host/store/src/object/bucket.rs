@@ -186,6 +186,7 @@ async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<(
     tokio::select! {
         () = inbox::serve(objects, &engine, poll) => {}
         () = live(objects, epoch, &pulse, &signals, poll) => {}
+        never = tidy(objects, epoch, pulse.lease) => match never {},
         _ = engine.ended() => {}
         () = keeper.closed() => {}
     }
@@ -336,7 +337,7 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
     let period = pulse.lease / 5;
     let (mut work, mut ends) =
         (signals.subscribe(Interest::Work), signals.subscribe(Interest::Ends));
-    let (mut left, mut seen) = (period, HashMap::new());
+    let mut left = period;
     loop {
         let waited = Instant::now();
         tokio::select! {
@@ -355,10 +356,18 @@ async fn live(objects: &Objects, epoch: u64, pulse: &Pulse, signals: &Signals, p
         }
         if left.is_zero() {
             left = period;
-            inbox::tidy(objects, &mut seen, pulse.lease * 20).await;
-            // Epochs stay: by them a process that was stopped for long finds out that it is the owner no more.
-            let _ = objects.delete(&beat_name(epoch.saturating_sub(3)), ACTION).await; // or next time
         }
+    }
+}
+
+/// Deletes what others have left, for ever. Beside the signs of life, which no slow list may delay.
+async fn tidy(objects: &Objects, epoch: u64, lease: Duration) -> Infallible {
+    let mut seen = HashMap::new();
+    loop {
+        tokio::time::sleep(lease / 5).await;
+        inbox::tidy(objects, &mut seen, lease * 20).await;
+        // Epochs stay: by them a process that was stopped for long finds out that it is the owner no more.
+        let _ = objects.delete(&beat_name(epoch.saturating_sub(3)), ACTION).await; // or next time
     }
 }
 
@@ -473,6 +482,21 @@ fn tell(signals: &Signals, before: Option<Beat>, now: Option<Beat>) {
 mod tests {
     use super::*;
     use crate::ManualClock;
+    use crate::object::failing::Failing;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_not_answered_delays_no_sign_of_life() {
+        let (place, objects) = Failing::place();
+        place.hangs.store(true, Ordering::Relaxed);
+        let clock = ManualClock::new(omniq_model::Timestamp::from_millis(0));
+        let (lease, poll) = (Duration::from_secs(15), Duration::from_millis(100));
+        let (pulse, signals) = (Pulse::new(lease, Arc::new(clock)), Signals::default());
+        let lives = live(&objects, 1, &pulse, &signals, poll);
+        assert!(tokio::time::timeout(lease * 10, lives).await.is_err(), "nobody took over");
+        let count = pulse.count.load(Ordering::Relaxed);
+        assert!(count >= 40, "only {count} signs of life in ten leases");
+        assert!(pulse.is_fresh());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_owner_whose_machine_slept_says_nothing_before_it_has_given_a_sign_of_life() {

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::image_file::{self, Busy};
 use super::log_file::{self, LogFile, failed};
-use super::{image_file, tasks::Config};
+use super::tasks::Config;
 use crate::log::{Fault, Journal, Keep, State};
 use crate::{Durability, Error, Result, failpoint};
 
@@ -258,39 +259,37 @@ impl Journal for FolderJournal {
     /// than that image. So images cost as much as the log at most, and the disk holds a few times what the state takes.
     fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault> {
         let due = self.every.max(self.image_bytes.load(Ordering::Relaxed));
-        if self.since < due || self.busy.swap(true, Ordering::AcqRel) {
+        if self.since < due {
             return Ok(None);
         }
+        let Some(busy) = Busy::begin(&self.busy) else { return Ok(None) };
         match LogFile::create(&self.folder, index + 1, self.durability) {
             Ok(file) => self.file = file,
             // Room may be there again later; until then the present file goes on.
-            Err(_) => {
-                self.busy.store(false, Ordering::Release);
-                return Ok(None);
-            }
+            Err(_) => return Ok(None),
         }
         self.since = 0;
         let (folder, sync) = (self.folder.clone(), self.durability == Durability::Disk);
-        let (busy, size) = (Busy(Arc::clone(&self.busy)), Arc::clone(&self.image_bytes));
+        let size = Arc::clone(&self.image_bytes);
         Ok(Some(Box::new(move |image| {
             let _busy = busy;
             failpoint::hit("file.image.before_write");
             // Without it the log goes on being kept, and the next image is tried in time.
-            if image_file::save(&folder, index, &image, sync).is_ok() {
-                size.store(image.len() as u64, Ordering::Relaxed);
-                failpoint::hit("file.image.before_prune");
-                prune(&folder);
+            match image_file::save(&folder, index, &image, sync) {
+                Ok(()) => {
+                    size.store(image.len() as u64, Ordering::Relaxed);
+                    failpoint::hit("file.image.before_prune");
+                    prune(&folder);
+                }
+                Err(error) => {
+                    let error = crate::error::chain(&error);
+                    tracing::warn!(
+                        error,
+                        "an image could not be kept; the log grows until one can be"
+                    );
+                }
             }
         })))
-    }
-}
-
-/// Set as long as an image is being written.
-struct Busy(Arc<AtomicBool>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }
 

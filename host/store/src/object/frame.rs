@@ -95,8 +95,36 @@ pub(super) fn encode_outcome(outcome: &Outcome) -> Vec<u8> {
             out.text(reason);
         }
         Err(Fault::Closed) => out.byte(3),
+        Err(Fault::Large(reason)) => {
+            out.byte(4);
+            out.text(reason);
+        }
     }
     out.into_bytes()
+}
+
+/// Why a call or an answer cannot be passed on, if so. To try would cut the guest off, with all else that it waits for.
+pub(super) fn excess(bytes: &[u8]) -> Option<String> {
+    // Beside it stands its number.
+    more_than(bytes, MOST as usize - 8)
+}
+
+fn more_than(bytes: &[u8], most: usize) -> Option<String> {
+    let size = bytes.len();
+    (size > most)
+        .then(|| format!("it takes {size} bytes, and no more than {most} can be passed on"))
+}
+
+/// An outcome as bytes that can be passed on: instead of one that is too large it says so.
+pub(super) fn encode_fitting(outcome: &Outcome, is_query: bool) -> Vec<u8> {
+    fitting(encode_outcome(outcome), is_query, MOST as usize - 8)
+}
+
+fn fitting(bytes: Vec<u8>, is_query: bool, most: usize) -> Vec<u8> {
+    let Some(reason) = more_than(&bytes, most) else { return bytes };
+    let reason = format!("the answer is too large: {reason}");
+    // What a command did is done.
+    encode_outcome(&Err(if is_query { Fault::Large(reason) } else { Fault::Lost(reason) }))
 }
 
 /// Reads what [`encode_outcome`] wrote.
@@ -107,6 +135,7 @@ pub(super) fn decode_outcome(bytes: &[u8]) -> Read<Outcome> {
         1 => Err(Fault::Full(input.text()?.to_owned())),
         2 => Err(Fault::Lost(input.text()?.to_owned())),
         3 => Err(Fault::Closed),
+        4 => Err(Fault::Large(input.text()?.to_owned())),
         other => return Err(bad(format!("this version knows no outcome {other}"))),
     };
     input.end()?;
@@ -183,6 +212,23 @@ mod tests {
         newer[6] = 9;
         assert!(refusal(&newer).is_some_and(|why| why.contains("run the same version")));
         assert!(refusal(b"GET / HTTP/1.1").is_some_and(|why| why.contains("no omniq")));
+    }
+
+    #[test]
+    fn instead_of_an_answer_that_is_too_large_its_size_is_told() {
+        let bytes = encode_outcome(&Ok(Answer::Flags(vec![true; 100])));
+        let size = bytes.len();
+        assert_eq!(fitting(bytes.clone(), true, size), bytes);
+        for is_query in [false, true] {
+            let told = decode_outcome(&fitting(bytes.clone(), is_query, size - 1)).unwrap();
+            let (is_large, reason) = match told {
+                Err(Fault::Large(reason)) => (true, reason),
+                Err(Fault::Lost(reason)) => (false, reason),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(is_large, is_query);
+            assert!(reason.contains(&format!("it takes {size} bytes")), "{reason}");
+        }
     }
 
     #[tokio::test]

@@ -52,11 +52,16 @@ pub(super) async fn pump(
                     continue;
                 };
                 let sent = loop {
-                    last += 1;
-                    pending.insert(last, call.reply);
-                    let number = last.to_le_bytes();
-                    if let Err(error) = frame::write(&mut writing, &[&number, &call.request]).await {
-                        break Err(error);
+                    if let Some(reason) = frame::excess(&call.request) {
+                        let _ = call.reply.send(Err(Fault::Large(reason))); // as below
+                    } else {
+                        last += 1;
+                        pending.insert(last, call.reply);
+                        let number = last.to_le_bytes();
+                        let written = frame::write(&mut writing, &[&number, &call.request]).await;
+                        if let Err(error) = written {
+                            break Err(error);
+                        }
                     }
                     match calls.try_recv() {
                         Ok(next) => call = next,

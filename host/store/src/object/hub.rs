@@ -166,6 +166,10 @@ impl Hub {
             Fault::Lost(reason) => {
                 Error::unavailable(NAME, action, format!("{}: {reason}", self.name()))
             }
+            Fault::Large(reason) => Error::Config(format!(
+                "{}: could not {action}: {reason}; ask for less at once",
+                self.name()
+            )),
             Fault::Closed => {
                 let why = format!("{}: it passes to another process", self.name());
                 Error::not_applied(NAME, action, why)

@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::log_file::failed;
 use crate::{Error, Result, failpoint};
@@ -17,6 +19,24 @@ const HEAD: usize = 8 + 4 + 8;
 const HASH: usize = 32;
 /// What an image is called until it is whole.
 const DRAFT: &str = "draft";
+
+/// Set as long as an image is being made, whatever becomes of it.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    /// `None` when one is being made already.
+    pub(super) fn begin(flag: &Arc<AtomicBool>) -> Option<Self> {
+        let was_set = flag.swap(true, Ordering::AcqRel);
+        (!was_set).then(|| Self(Arc::clone(flag)))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 /// The name of the image after that entry.
 pub(super) fn name(index: u64) -> String {

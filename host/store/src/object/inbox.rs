@@ -56,7 +56,12 @@ pub(super) async fn serve(objects: &Objects, engine: &Arc<Engine>, poll: Duratio
     loop {
         let pause = if last.elapsed() < AWAKE { poll } else { ASLEEP.max(poll) };
         tokio::time::sleep(pause).await;
-        while works.try_join_next().is_some() {}
+        while let Some(done) = works.try_join_next() {
+            // One that could not be read is read again as long as it is there: nothing of it was done.
+            if let Ok(Some(unread)) = done {
+                known.remove(&unread);
+            }
+        }
         // Whoever asks asks again: what cannot be listed now is listed next time.
         let Ok(names) = objects.list("tasks/inbox", ACTION).await else { continue };
         let listed: HashSet<String> = names.into_iter().collect();
@@ -70,10 +75,15 @@ pub(super) async fn serve(objects: &Objects, engine: &Arc<Engine>, poll: Duratio
     }
 }
 
-async fn answer(objects: Objects, engine: Arc<Engine>, name: String) {
-    // One that is not there any more was answered, and the list was old.
-    let Ok(Some(bytes)) = objects.get(&name, ACTION).await else { return };
-    let Ok(requests) = parts(&bytes) else { return };
+/// Answers the requests of an object; its name if it could not be read.
+async fn answer(objects: Objects, engine: Arc<Engine>, name: String) -> Option<String> {
+    let bytes = match objects.get(&name, ACTION).await {
+        Ok(Some(bytes)) => bytes,
+        // One that is not there any more was answered, and the list was old.
+        Ok(None) => return None,
+        Err(_) => return Some(name),
+    };
+    let requests = parts(&bytes).ok()?;
     let outcomes = requests.into_iter().map(|request| {
         let (engine, request) = (Arc::clone(&engine), Request::decode(request));
         async move {
@@ -93,6 +103,7 @@ async fn answer(objects: Objects, engine: Arc<Engine>, name: String) {
     // Whoever waits for it gives up by itself. Nothing is answered twice: the name is known until it is gone.
     let _ = objects.create(&answers, bundle(&outcomes).into(), ACTION).await;
     let _ = objects.delete(&name, ACTION).await;
+    None
 }
 
 /// Passes requests on until nobody can ask any more and all is answered.
@@ -215,7 +226,36 @@ pub(super) async fn tidy(objects: &Objects, seen: &mut HashMap<String, Instant>,
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::log::{Answer, Limits, Nowhere, Query, State};
+    use crate::object::failing::Failing;
+
+    #[tokio::test]
+    async fn a_request_that_could_not_be_read_is_read_again_and_answered() {
+        let (place, objects) = Failing::place();
+        let clock = Arc::new(crate::SystemClock::default());
+        let engine =
+            Engine::start(State::default(), Nowhere, clock, Arc::default(), Limits::default());
+        let engine = Arc::new(engine.unwrap());
+        let asked = bundle(&[Request::Query(Query::Now).encode()]);
+        objects.create("tasks/inbox/guest/1", asked.into(), ACTION).await.unwrap();
+        place.gets.store(2, Ordering::Relaxed);
+        let poll = Duration::from_millis(1);
+        let answered = async {
+            while objects.list("tasks/outbox", ACTION).await.unwrap().is_empty() {
+                tokio::time::sleep(poll).await;
+            }
+        };
+        tokio::select! {
+            () = serve(&objects, &engine, poll) => {}
+            answered = tokio::time::timeout(Duration::from_secs(10), answered) => answered.unwrap(),
+        }
+        let outcomes =
+            await_answer(&objects, "tasks/outbox/guest/1", poll, Instant::now() + poll * 999);
+        assert!(matches!(outcomes.await.unwrap()[..], [Ok(Answer::Now(_))]));
+    }
 
     #[test]
     fn an_answer_that_does_not_come_is_looked_for_more_and_more_rarely() {

@@ -147,7 +147,7 @@ impl LogFile {
 
 fn text(fault: &Fault) -> &str {
     match fault {
-        Fault::Full(reason) | Fault::Lost(reason) => reason,
+        Fault::Full(reason) | Fault::Lost(reason) | Fault::Large(reason) => reason,
         Fault::Closed => "it is closed",
     }
 }

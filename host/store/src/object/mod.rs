@@ -9,6 +9,8 @@ mod bucket;
 mod cloud;
 mod config;
 pub mod events;
+#[cfg(test)]
+mod failing;
 mod floor;
 mod folder;
 mod frame;

@@ -287,6 +287,28 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_value_without_any_bytes_is_forgotten_and_stops_nothing() {
+        let clock = crate::ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+        let memory = Arc::new(object_store::memory::InMemory::new());
+        let root = Root::of(memory, object_store::path::Path::default(), "memory");
+        let results = ObjectResults::new(root, Arc::new(clock.clone()));
+        let key = |name: &[u8]| {
+            let token = Token { fence: 1, nonce: 1 };
+            ResultKey { task: TaskId::derived(&[name]), token }
+        };
+        let keys = [key(b"whole"), key(b"empty")];
+        let ttl = Duration::from_secs(1);
+        let staged =
+            keys.map(|key| StagedResult { key, value: Payload::raw(*b"v"), ttl: ttl.into() });
+        results.put(staged.to_vec()).await.unwrap();
+        results.objects.replace(&value_name(&keys[1]), Bytes::new(), "test").await.unwrap();
+        clock.advance(ttl);
+        assert_eq!(results.purge(10).await.unwrap(), 2);
+        assert_eq!(results.get(&keys).await.unwrap(), [None, None]);
+        assert_eq!(results.purge(10).await.unwrap(), 0, "its list is gone, too");
+    }
+
     #[test]
     fn lists_sort_by_their_time_and_give_back_their_keys() {
         let names = [0, 1, HOUR - 1, HOUR, i64::MAX].map(Timestamp::from_millis);

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::image_file;
+use super::image_file::{self, Busy};
 use super::objects::{Objects, WIDTH, random};
 use crate::log::wire::{In, Out};
 use crate::log::{Entry, Fault, Journal, Keep, State};
@@ -132,12 +132,49 @@ pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State
 pub(super) async fn read_all(objects: &Objects) -> Result<(State, u64)> {
     // Each turn somebody threw away what was being read.
     loop {
-        let (mut state, image_bytes) = newest_image(objects).await?;
+        let Loaded { mut state, bytes: image_bytes, damaged } = newest_image(objects).await?;
         replay(objects, &mut state).await?;
-        if imaged(objects).await? <= state.applied {
-            return Ok((state, image_bytes));
+        let gap = gap(objects, state.applied + 1).await?;
+        // Asked last: what was thrown away while it was looked for is no gap.
+        let imaged = imaged(objects).await?;
+        if imaged > state.applied {
+            match damaged {
+                // What the log lacks is what that one held, and there is no newer one.
+                Some((index, error)) if index == imaged => return Err(error),
+                _ => continue,
+            }
+        }
+        match gap {
+            Gap::None => return Ok((state, image_bytes)),
+            Gap::Filled => {}
+            Gap::Before(later) => {
+                let place = format!("{}/{}", objects.root.shown, name(state.applied + 1));
+                let reason = format!("it is missing, and entry {later} is there");
+                return Err(Error::Corrupt { place, reason });
+            }
         }
     }
+}
+
+/// Whether the log goes on behind an entry that was not there.
+enum Gap {
+    None,
+    /// It is there now.
+    Filled,
+    /// It is not there although this one is.
+    Before(u64),
+}
+
+/// Looks whether the entry `next` is missing. Nobody writes one before the one in front of it is there: so one that is
+/// not there after a later one was seen is gone.
+async fn gap(objects: &Objects, next: u64) -> Result<Gap> {
+    let names = objects.list("tasks/log", "look for the end of the log").await?;
+    let number = |name: &String| name.rsplit('/').next()?.parse::<u64>().ok();
+    let Some(later) = names.iter().filter_map(number).find(|number| *number > next) else {
+        return Ok(Gap::None);
+    };
+    let there = read(objects, next).await?;
+    Ok(if there.is_some() { Gap::Filled } else { Gap::Before(later) })
 }
 
 /// The number of the newest image, as far as can be told: entries up to it may be gone.
@@ -154,7 +191,16 @@ async fn images(objects: &Objects) -> Result<Vec<u64>> {
     Ok(names.iter().filter_map(number).collect())
 }
 
-async fn newest_image(objects: &Objects) -> Result<(State, u64)> {
+/// The newest image that can be read.
+struct Loaded {
+    state: State,
+    /// How large it was.
+    bytes: u64,
+    /// The newest one that cannot, where that is newer, and why.
+    damaged: Option<(u64, Error)>,
+}
+
+async fn newest_image(objects: &Objects) -> Result<Loaded> {
     const ACTION: &str = "read an image";
     let head = imaged(objects).await?;
     let mut damaged = None;
@@ -165,20 +211,20 @@ async fn newest_image(objects: &Objects) -> Result<(State, u64)> {
             State::restore(image).map_err(|error| Error::Corrupt { place, reason: error.reason })
         });
         match state {
-            Ok(state) => return Ok((state, bytes.len() as u64)),
+            Ok(state) => return Ok(Loaded { state, bytes: bytes.len() as u64, damaged }),
             // The one before it may do, with the log since then, which is kept for that.
-            Err(error @ Error::Corrupt { .. }) => damaged = damaged.or(Some(error)),
+            Err(error @ Error::Corrupt { .. }) => damaged = damaged.or(Some((index, error))),
             Err(error) => return Err(error),
         }
     }
     match damaged {
-        Some(error) => Err(error),
+        Some((_, error)) => Err(error),
         None if head > 0 => Err(Error::unavailable(
             super::objects::NAME,
             ACTION,
             format!("{}: there must be an image, and it is not listed yet", objects.root.shown),
         )),
-        None => Ok((State::default(), 0)),
+        None => Ok(Loaded { state: State::default(), bytes: 0, damaged: None }),
     }
 }
 
@@ -262,19 +308,28 @@ impl Journal for BucketJournal {
     fn cut(&mut self, index: u64) -> Result<Option<Keep>, Fault> {
         let due = self.every.max(self.image_bytes.load(Ordering::Relaxed));
         let is_due = self.since.0 >= due || self.since.1 >= ENTRIES;
-        if !is_due || self.busy.swap(true, Ordering::AcqRel) {
+        if !is_due {
             return Ok(None);
         }
+        let Some(busy) = Busy::begin(&self.busy) else { return Ok(None) };
         self.since = (0, 0);
         let (objects, handle) = (self.objects.clone(), self.handle.clone());
-        let (busy, size) = (Arc::clone(&self.busy), Arc::clone(&self.image_bytes));
+        let size = Arc::clone(&self.image_bytes);
         Ok(Some(Box::new(move |image| {
+            let _busy = busy;
             let bytes = image.len() as u64;
             // Without it the log goes on being kept, and the next image is tried in time.
-            if handle.block_on(keep_image(&objects, index, &image)).is_ok() {
-                size.store(bytes, Ordering::Relaxed);
+            match handle.block_on(keep_image(&objects, index, &image)) {
+                Ok(()) => size.store(bytes, Ordering::Relaxed),
+                Err(error) => {
+                    let (store, error) = (&objects.root.shown, crate::error::chain(&error));
+                    tracing::warn!(
+                        store,
+                        error,
+                        "an image could not be kept; the log grows until one can be"
+                    );
+                }
             }
-            busy.store(false, Ordering::Release);
         })))
     }
 }
@@ -349,4 +404,105 @@ async fn keep_image(objects: &Objects, index: u64, image: &[u8]) -> Result<()> {
     let entries = objects.list_sized("tasks/log", ACTION).await?;
     let old = entries.into_iter().filter(|(entry, size)| *entry <= name(*kept) && *size != FENCE);
     objects.delete_all(old.map(|(entry, _)| entry), ACTION).await
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::object::Root;
+
+    const OWNER: Owner = [7; 10];
+
+    /// A bucket with these entries, of which none holds a command.
+    async fn bucket(entries: impl IntoIterator<Item = u64>) -> Objects {
+        let root = Root::of(Arc::new(InMemory::new()), Path::default(), "memory");
+        let objects = Objects::new(root);
+        for index in entries {
+            let (_, sealed) = fence(&OWNER, index, Timestamp::from_millis(index.cast_signed()));
+            assert!(objects.create(&name(index), sealed, "test").await.unwrap());
+        }
+        objects
+    }
+
+    /// The image after that entry.
+    async fn keep(objects: &Objects, index: u64) {
+        let mut out = Out::default();
+        out.number(index);
+        out.instant(Timestamp::from_millis(0));
+        crate::core::Core::default().image().write(&mut out);
+        keep_image(objects, index, &out.into_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_missing_in_front_of_others_is_damage_and_not_the_end() {
+        let objects = bucket([1, 2, 3, 5, 6]).await;
+        for error in [
+            read_all(&objects).await.unwrap_err(),
+            take_over(&objects, &[8; 10]).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            let text = error.to_string();
+            assert!(text.contains(&name(4)) && text.contains("entry 5 is there"), "{text}");
+        }
+        assert_eq!(objects.get(&name(4), "test").await.unwrap(), None, "nothing was put there");
+    }
+
+    #[tokio::test]
+    async fn what_an_image_replaces_may_be_missing_and_so_may_all_behind_it() {
+        for (entries, image, end) in [
+            (vec![], 0, 0),
+            (vec![1, 2, 3], 0, 3),
+            (vec![2, 5, 6], 4, 6),
+            (vec![1, 3], 4, 4),
+            (vec![], 4, 4),
+        ] {
+            let objects = bucket(entries.clone()).await;
+            if image > 0 {
+                keep(&objects, image).await;
+            }
+            assert_eq!(read_all(&objects).await.unwrap().0.applied, end, "{entries:?} {image}");
+            let (state, _) = take_over(&objects, &[8; 10]).await.unwrap();
+            assert_eq!(state.applied, end + 1, "{entries:?} {image}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_image_is_told_where_the_log_does_not_stand_in_for_it() {
+        for (entries, whole) in [(vec![3, 4, 5, 6], true), (vec![3, 5, 6], false)] {
+            let objects = bucket(entries.clone()).await;
+            keep(&objects, 2).await;
+            keep(&objects, 5).await;
+            objects.replace(&image_name(5), Bytes::from_static(b"x"), "test").await.unwrap();
+            match read_all(&objects).await {
+                Ok((state, _)) => assert_eq!((state.applied, whole), (6, true)),
+                Err(error) => {
+                    assert!(!whole, "{error}");
+                    assert!(error.to_string().contains(&image_name(5)), "{error}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_image_that_was_begun_and_not_made_is_begun_again() {
+        let objects = bucket([]).await;
+        let mut journal = BucketJournal {
+            objects,
+            owner: OWNER,
+            handle: Handle::current(),
+            closing: watch::channel(false).1,
+            since: (0, 0),
+            every: 0,
+            image_bytes: Arc::default(),
+            busy: Arc::default(),
+            full: None,
+        };
+        let begun = journal.cut(1).unwrap().expect("it is due");
+        assert!(journal.cut(2).unwrap().is_none(), "one at a time");
+        drop(begun); // as where its thread does not start, or panics
+        assert!(journal.cut(3).unwrap().is_some());
+    }
 }

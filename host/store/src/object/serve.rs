@@ -95,6 +95,7 @@ async fn take(
         };
         let (number, engine, answers) = (*number, Arc::clone(&engine), answers.clone());
         let request = Request::decode(request);
+        let is_query = matches!(request, Ok(Request::Query(_)));
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ok(()) };
         tokio::spawn(async move {
             let outcome = match request {
@@ -106,7 +107,7 @@ async fn take(
                 Err(error) => Err(Fault::Lost(error.to_string())),
             };
             let mut bytes = number.to_vec();
-            bytes.extend_from_slice(&frame::encode_outcome(&outcome));
+            bytes.extend_from_slice(&frame::encode_fitting(&outcome, is_query));
             let _ = answers.send(bytes).await; // the guest has gone
             drop(permit);
         });

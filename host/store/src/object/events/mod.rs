@@ -83,7 +83,7 @@ struct Buffer {
     cut: Timestamp,
     /// Segments whose writing failed or has no answer yet: they keep their names.
     segments: VecDeque<(String, Bytes)>,
-    /// Somebody waits to write what is here.
+    /// Somebody waits to write what is here, or tries to.
     scheduled: bool,
 }
 
@@ -189,14 +189,22 @@ impl Inner {
     }
 }
 
-/// Writes what waits when its time has come, however often that fails.
+/// Writes what waits when its time has come, however often that fails, until nothing waits. So one is enough: else each
+/// window of an outage would add another one.
 async fn write_later(inner: Arc<Inner>) {
-    tokio::time::sleep(inner.options.window).await;
-    let mut pause = BACKOFF.0;
-    inner.buffer().scheduled = false; // what comes from now on is written by the next
-    while inner.flush().await.is_err() {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(BACKOFF.1);
+    loop {
+        tokio::time::sleep(inner.options.window).await;
+        let mut pause = BACKOFF.0;
+        while inner.flush().await.is_err() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+        let mut buffer = inner.buffer();
+        // What came while it wrote waits for the next turn.
+        if buffer.events.is_empty() {
+            buffer.scheduled = false;
+            return;
+        }
     }
 }
 
@@ -281,5 +289,73 @@ impl EventStore for ObjectEvents {
     /// Writes what waits.
     async fn close(&self) -> Result<()> {
         self.0.flush().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use omniq_model::{EventKind, Lane};
+
+    use super::*;
+    use crate::object::failing::Failing;
+
+    fn event(of: u8) -> TaskEvent {
+        TaskEvent {
+            task: TaskId::derived(&[&[of]]),
+            fence: 1,
+            kind: EventKind::Failed,
+            at: Timestamp::from_millis(1_700_000_000_000),
+            lane: Lane::default(),
+            attempt: 1,
+            session: None,
+            error: None,
+            micros: 0,
+            missing: 0,
+            what: String::new(),
+            began: None,
+            unknown: Default::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_an_outage_only_one_waits_to_write() {
+        let (place, objects) = Failing::place();
+        let store = ObjectEvents::new(objects.root.clone());
+        let window = store.0.options.window;
+        let segments = async || objects.list("events", "test").await.unwrap().len();
+        place.puts.store(usize::MAX, Ordering::Relaxed);
+        for of in 0..20 {
+            store.append(vec![event(of)]).await.unwrap();
+            tokio::time::sleep(window).await;
+        }
+        assert_eq!((Arc::strong_count(&store.0), segments().await), (2, 0));
+
+        place.puts.store(0, Ordering::Relaxed);
+        tokio::time::sleep(BACKOFF.1 + window).await;
+        let written = segments().await;
+        assert_eq!((Arc::strong_count(&store.0), written > 0), (1, true));
+        // It is not the last time.
+        store.append(vec![event(99)]).await.unwrap();
+        tokio::time::sleep(window * 2).await;
+        assert_eq!((Arc::strong_count(&store.0), segments().await), (1, written + 1));
+        let found = store.query(&EventFilter::default(), None, 100).await.unwrap();
+        assert_eq!(found.len(), 21);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_several_times_takes_memory_once() {
+        let (_, objects) = Failing::place();
+        let options = EventOptions { memory: 1000, ..EventOptions::of(&objects.root) };
+        let store = ObjectEvents::with_options(objects.root.clone(), options);
+        let read = async || store.query(&EventFilter::default(), None, 100).await;
+        for _ in 0..5 {
+            store.append(vec![event(1)]).await.unwrap();
+            assert_eq!(read().await.unwrap().len(), 1);
+        }
+        store.append(vec![event(2)]).await.unwrap();
+        let error = read().await.unwrap_err().to_string();
+        assert!(error.contains("MiB of memory"), "{error}");
     }
 }

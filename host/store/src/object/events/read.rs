@@ -1,6 +1,7 @@
 //! Reads events hour by hour: what was written twice is given once, in the order of time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,13 @@ pub(super) struct Found {
     pub line: Bytes,
     /// When it was written, relative to others.
     written: (String, usize),
+}
+
+impl Found {
+    /// With its line apart from its segment, which would stay in memory as long as any line of it.
+    fn alone(self) -> Self {
+        Self { line: Bytes::copy_from_slice(&self.line), ..self }
+    }
 }
 
 /// Reads the hours of a filter, one after the other.
@@ -122,13 +130,18 @@ impl<'a> Reader<'a> {
                 if !self.may_fit(&found.event) {
                     continue;
                 }
-                size += found.line.len() + OVERHEAD;
-                if size > self.memory {
-                    return Err(self.too_much(hour));
-                }
-                let first = all.entry(identity(&found.event)).or_insert_with(|| found.clone());
-                if found.written < first.written {
-                    *first = found;
+                match all.entry(identity(&found.event)) {
+                    Entry::Vacant(place) => {
+                        size += found.line.len() + OVERHEAD;
+                        if size > self.memory {
+                            return Err(self.too_much(hour));
+                        }
+                        place.insert(found.alone());
+                    }
+                    Entry::Occupied(mut first) if found.written < first.get().written => {
+                        first.insert(found.alone());
+                    }
+                    Entry::Occupied(_) => {}
                 }
             }
         }
