@@ -81,7 +81,7 @@ impl Outage {
 
 /// Keeps time until it is dropped.
 pub(crate) async fn run(keeper: Keeper) {
-    tokio::join!(keeper.promote(), keeper.sweep(), keeper.tidy());
+    tokio::join!(keeper.promote(), keeper.sweep(), keeper.forget_results(), keeper.tidy());
 }
 
 impl Keeper {
@@ -165,15 +165,28 @@ impl Keeper {
             }
             yield_now().await;
         }
-        if let Some(results) = &self.stores.results {
-            for _ in 0..PURGES {
-                if results.purge(PURGE).await? == 0 {
-                    break;
-                }
-                yield_now().await;
-            }
-        }
         Ok(())
+    }
+
+    /// Forgets old results that are kept apart from their tasks. What becomes of their store holds up nothing else, and says
+    /// nothing about workers.
+    async fn forget_results(&self) {
+        let Some(results) = &self.stores.results else { return };
+        loop {
+            let mut pause = SWEEP;
+            for _ in 0..PURGES {
+                match results.purge(PURGE).await {
+                    Ok(0) => break,
+                    Ok(_) => yield_now().await,
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "could not forget old results");
+                        pause = Repair::EVERY / 4;
+                        break;
+                    }
+                }
+            }
+            sleep(pause).await;
+        }
     }
 
     /// Tells who waits, and the log.
@@ -206,9 +219,10 @@ impl Keeper {
     async fn tidy(&self) {
         let Some(events) = &self.stores.events else { return };
         let repair = Repair::new(self.stores.tasks.clone(), events.clone());
+        let mut repaired = repair.run().await;
         loop {
             let next = Instant::now() + Repair::EVERY;
-            if let Err(error) = repair.run().await {
+            if let Err(error) = repaired {
                 tracing::warn!(error = %chain(&error), "could not complete the event log");
             }
             let before = self.sink.now() - self.event_ttl;
@@ -223,6 +237,8 @@ impl Keeper {
                 }
             }
             sleep_until(next).await;
+            // One of many processes is enough.
+            repaired = repair.run_if_due().await;
         }
     }
 }

@@ -96,6 +96,9 @@ impl Queue {
         let mut bulk = Bulk::default();
         let max = if action == Action::Remove { FORGOTTEN } else { CHUNK };
         let mut select = Select { filter: filter.clone(), max };
+        if action == Action::Retry && filter.ids.is_empty() {
+            return self.retry_all(filter, max).await;
+        }
         if filter.ids.is_empty() {
             // What arrives from now on is not meant, or it might never end.
             let now = self.shared().stores.tasks.now().await? + std::time::Duration::from_millis(1);
@@ -108,6 +111,29 @@ impl Queue {
             self.step(action, &select, &mut bulk).await?;
         }
         Ok(bulk)
+    }
+
+    /// Each task once, the newest first: one that fails again meanwhile is not meant, or it might never end.
+    async fn retry_all(&self, filter: &Filter, max: usize) -> Result<Bulk> {
+        let mut filter = filter.clone();
+        if filter.states.is_empty() {
+            filter.states = vec![State::Failed, State::Cancelled, State::Expired];
+        }
+        let (mut bulk, mut before) = (Bulk::default(), None);
+        loop {
+            let page = self.shared().stores.tasks.list(&filter, before, max).await?;
+            let ids: Vec<_> = page.items.iter().map(|info| info.id).collect();
+            if !ids.is_empty() {
+                // The rest of the filter still counts: somebody else may have retried it by now.
+                let select = Select { filter: Filter { ids, ..filter.clone() }, max };
+                self.step(Action::Retry, &select, &mut bulk).await?;
+            }
+            before = page.next;
+            if before.is_none() {
+                bulk.skipped.clear(); // nobody asked for those by their ids
+                return Ok(bulk);
+            }
+        }
     }
 
     /// One step; tells whether it changed anything.

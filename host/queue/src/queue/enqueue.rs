@@ -35,16 +35,14 @@ impl Queue {
         let mut memo = Memo::default();
         let mut under_way: Option<Chunk> = None;
         loop {
-            let chunk = self.next_chunk(&mut tasks, &mut memo).await;
-            // While the store takes one chunk the next one is made ready.
-            let chunk = chunk.map(|prepared| self.send(prepared));
-            let is_last = chunk.is_none();
-            if let Some(sent) = std::mem::replace(&mut under_way, chunk) {
+            // While the store takes one chunk the next one is made ready. It is not sent before: the order would be the
+            // store's, and so would what a task knows of its parents.
+            let next = self.next_chunk(&mut tasks, &mut memo).await;
+            if let Some(sent) = under_way.take() {
                 self.settle(sent, &mut outcomes).await;
             }
-            if is_last {
-                return outcomes;
-            }
+            let Some(prepared) = next else { return outcomes };
+            under_way = Some(self.send(prepared));
         }
     }
 
@@ -65,7 +63,7 @@ impl Queue {
     }
 
     /// The tasks as they would be stored; the first that cannot be is an error.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) async fn prepare_all<Q>(
         &self,
         tasks: impl IntoIterator<Item = NewTask<Q>>,

@@ -86,3 +86,28 @@ async fn what_waits_for_a_cancelled_task_is_cancelled_with_it() {
     let error = child.result::<i32>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::ParentFailed, "{error}");
 }
+
+#[tokio::test]
+async fn each_failed_task_is_retried_once_although_it_fails_again_at_once() {
+    const COUNT: usize = 2500; // more than one step of a bulk call
+    let queue = queue().await;
+    let id = |number: usize| TaskId::derived(&[&number.to_be_bytes()]);
+    // Divides by zero, which no retry mends.
+    let task = |number| NewTask::new("math", "div").args((1, 0)).retries(0).id(id(number));
+    let outcomes = queue.enqueue_many((0..COUNT).map(task)).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{:?}", outcomes[0]);
+    let worker = queue.worker().start().await.unwrap();
+    let failed = async |times: u64| {
+        let all = tokio::time::timeout(Duration::from_secs(60), async {
+            while worker.stats().failed < times * COUNT as u64 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        all.await.expect("they fail");
+    };
+    failed(1).await;
+    let done = queue.retry(&filter("state:error")).await.unwrap();
+    assert_eq!(done.changed.len(), COUNT);
+    failed(2).await;
+    assert_eq!(worker.stop(Duration::ZERO).await.failed, 2 * COUNT as u64);
+}
