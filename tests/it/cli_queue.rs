@@ -239,6 +239,80 @@ fn what_has_failed_for_good_is_kept_and_can_be_retried() {
 }
 
 #[test]
+fn the_dead_letter_queue_is_about_what_has_failed_even_by_id() {
+    let place = Place::with_jobs();
+    let failed = place.enqueue("jobs broken --retries 0");
+    let succeeded = place.enqueue("jobs add 1 2");
+    assert_eq!(place.run("worker --drain").end().code, 0);
+    let cancelled = place.enqueue("jobs add 1 2");
+    place.omniq(["task", "cancel", &cancelled]).says();
+    let ready = place.enqueue("jobs add 1 2");
+    for (words, id, state, hint) in [
+        ("rm", &succeeded, "succeeded", "`omniq task rm "),
+        ("rm", &cancelled, "cancelled", "`omniq task rm "),
+        ("rm", &ready, "ready", "`omniq task cancel "),
+        ("retry", &cancelled, "cancelled", "`omniq task retry "),
+        ("retry", &succeeded, "succeeded", "`omniq task show "),
+    ] {
+        let ended = fails(&place, &format!("dlq {words} {id}"), 6, "conflict");
+        let expected = format!("is {state}; this command is about tasks whose state is failed");
+        for part in [&expected, &id[28..], hint] {
+            assert!(ended.stderr.contains(part), "{words} {state}: {}", ended.stderr);
+        }
+        let told: Value = serde_json::from_str(ended.text().lines().next().unwrap()).unwrap();
+        assert_eq!(told["skipped"], json!([{"id": id, "state": state}]), "{words} {state}");
+        assert_eq!(place.task(id)["state"], state, "{words}");
+    }
+    fails(&place, "dlq rm 01a21309-3382-77f0-b579-6417890950ad", 3, "not-found");
+    let dry = place.run(&format!("dlq rm --dry-run {failed} {succeeded}")).says();
+    assert_eq!(dry, "would remove 1 (1 failed)\n");
+    // Those that are meant are not kept from it by others.
+    let both = place.run(&format!("dlq rm {succeeded} {failed}")).end();
+    assert_eq!((both.code, &*both.text()), (6, "1 removed, 1 left as they are\n"));
+    assert_eq!(place.omniq(["task", "rm", &succeeded]).says(), "1 removed\n");
+    let refused = fails(&place, "dlq list state:ready", 2, "usage");
+    assert!(refused.stderr.contains("is about tasks whose state is failed"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_batch_has_a_name_and_lines() {
+    let place = Place::with_jobs();
+    for words in ["1 2 --batch b", "--batch b", "--batch b --wait", "--args [1,2] --batch b"] {
+        let ended = place.run(&format!("enqueue jobs add {words}")).end();
+        assert_eq!(ended.code, 2, "{words}: {}", ended.stderr);
+        assert!(ended.stderr.contains("--ndjson"), "{words}: {}", ended.stderr);
+    }
+    let nameless = place.run("enqueue jobs add --ndjson - --batch=").stdin("[1, 2]\n").end();
+    assert_eq!(nameless.code, 2, "{}", nameless.stderr);
+    assert_eq!(place.run("task count -o json").end().json()["total"], 0);
+    let many = |lines: &str| place.run("enqueue jobs add --ndjson - --batch b").stdin(lines).end();
+    assert_eq!(many("[1, 1]\n[2, 2]\n").code, 0);
+    let changed = many("[1, 1]\n[2, 3]\n");
+    assert_eq!(changed.code, 6, "{}", changed.stderr);
+    let expected = "line 2: it differs from the line that batch `b` had here before";
+    assert!(changed.stderr.contains(expected), "{}", changed.stderr);
+}
+
+#[test]
+fn a_refusal_names_the_file_and_the_option_that_are_meant() {
+    let place = Place::with_jobs();
+    place.omniq(["push", &wat("echo")]).says();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    std::fs::write(place.path("lines"), "[1, 1]\n").unwrap();
+    for (words, code, says) in [
+        ("jobs add 1 2 --stdin lines", 2, "`add` is a function"),
+        ("jobs add --ndjson folder", 1, "line 1 of `folder` cannot be read"),
+        ("echo --stdin missing", 3, "the command's stdin cannot be read from `missing`"),
+        ("jobs add --ndjson lines -o cbor", 2, "hint: take `-o json`"),
+    ] {
+        let ended = place.run(&format!("enqueue {words}")).end();
+        assert_eq!(ended.code, code, "{words}: {}", ended.stderr);
+        assert!(ended.stderr.contains(says), "{words}: {}", ended.stderr);
+    }
+    assert!(place.run("module rm --help").says().contains("a name alone is refused"));
+}
+
+#[test]
 fn a_command_that_looks_at_tasks_makes_no_queue() {
     let place = Place::empty();
     for words in ["task list", "module list", "enqueue jobs add 1 2", "result 00000000", "dlq list"]

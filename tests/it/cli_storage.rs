@@ -3,6 +3,7 @@
 use omniq_services::{Kind, Server};
 use serde_json::json;
 
+use crate::support::omniq::wat;
 use crate::support::place::Place;
 
 /// A queue with tasks that have succeeded, failed and wait; values of results stand apart from their records. Gives the
@@ -43,6 +44,40 @@ fn looking_makes_nothing() {
     let ended = place.run("storage stats").end();
     assert_eq!(ended.code, 5, "{}", ended.stderr);
     assert!(!place.path(".omniq").exists());
+}
+
+#[test]
+fn a_mistyped_folder_is_no_queue() {
+    let place = Place::empty();
+    std::fs::create_dir(place.path("there")).unwrap();
+    for folder in ["typo", "there"] {
+        for words in [
+            "task count",
+            "task list",
+            "dlq list",
+            "module list",
+            "result 00000000",
+            "enqueue jobs add 1 2",
+            "storage stats",
+            "storage migrate",
+            "storage restored --yes",
+            "storage copy --to sqlite:copy.db",
+        ] {
+            let ended = place.run(&format!("{words} --store file:{folder}")).end();
+            assert_eq!(ended.code, 5, "{words}: {}", ended.stderr);
+            let expected = format!("there is no queue at `{folder}`");
+            assert!(ended.stderr.contains(&expected), "{words}: {}", ended.stderr);
+        }
+        let text = place.run(&format!("storage check --store file:{folder}")).says();
+        assert!(text.contains("\ntasks    absent"), "{text}");
+        place.run(&format!("doctor --store file:{folder}")).says();
+    }
+    assert!(!place.path("typo").exists() && !place.path("copy.db").exists());
+    assert_eq!(std::fs::read_dir(place.path("there")).unwrap().count(), 0);
+    // What makes a queue makes one there as well.
+    place.omniq(["push", &wat("jobs"), "--store", "file:typo"]).says();
+    assert!(place.run("module list --store file:typo").says().contains("jobs"));
+    assert!(place.run("task count --store file:typo").says().contains("all    0\n"));
 }
 
 #[test]

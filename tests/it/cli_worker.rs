@@ -12,6 +12,7 @@ use omniq_model::Lane;
 use omniq_store::{Options, open_tasks};
 use serde_json::json;
 
+use crate::support::built::component;
 use crate::support::omniq::wat;
 use crate::support::place::Place;
 
@@ -27,6 +28,34 @@ fn another_process_runs_what_is_enqueued_and_the_result_comes_back() {
     let (code, said) = worker.end();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("2 tasks succeeded, 1 failed"), "{said}");
+}
+
+#[test]
+fn whoever_reads_the_log_and_stands_still_stops_no_worker() {
+    let place = Place::with_jobs();
+    let guest = component("guests", "context.wasm").expect("only other languages are left out");
+    place.run(&format!("push {guest}")).end();
+    // Nobody reads what it says on stderr: a pipe that is full soon.
+    let mut worker = place.run("--log-level info worker --grace 1s").into_command();
+    let mut worker = worker.spawn().expect("the binary starts");
+    for _ in 0..4 {
+        place.enqueue("context log-lines 1000");
+    }
+    assert_eq!(place.run("enqueue jobs add 5 10 --wait=60s").says(), "15\n");
+    let term = Command::new("kill").args(["-s", "TERM", &worker.id().to_string()]).status();
+    assert!(term.expect("`kill` is there").success());
+    let until = Instant::now() + Duration::from_secs(30);
+    let ended = loop {
+        match worker.try_wait().expect("it is ours") {
+            Some(status) => break status,
+            None if Instant::now() > until => {
+                worker.kill().expect("it runs");
+                panic!("it does not stop");
+            }
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    assert!(ended.success(), "{ended}");
 }
 
 #[test]
@@ -103,6 +132,45 @@ fn a_worker_that_is_told_to_stop_puts_back_what_does_not_end() {
     worker.wait_for("once more to end at once");
     worker.signal("TERM");
     assert_eq!(worker.end().0, 143, "the second signal ends it at once");
+}
+
+#[test]
+fn whoever_stops_waiting_is_told_the_id() {
+    let place = Place::with_jobs();
+    let enqueue = place.start("enqueue jobs add 1 2 --wait");
+    let id = loop {
+        let ids = place.run("task list -o id").says();
+        if let Some(id) = ids.lines().next() {
+            break id.to_owned();
+        }
+    };
+    let result = place.start(&format!("result {id} --wait"));
+    result.wait_until_it_catches_interrupts();
+    for waiting in [enqueue, result] {
+        waiting.signal("INT");
+        let (code, said) = waiting.end();
+        assert_eq!(code, 130, "{said}");
+        for part in [
+            format!("error: stopped waiting; the task `{id}` goes on"),
+            format!("hint: `omniq result {id} --wait`"),
+        ] {
+            assert!(said.contains(&part), "{said}");
+        }
+    }
+    assert_eq!(place.task(&id)["state"], "ready");
+}
+
+#[test]
+fn a_drain_that_is_stopped_with_work_left_has_failed() {
+    let place = Place::with_jobs();
+    let id = place.enqueue("jobs spin --fuel 1000T --timeout 1h");
+    let worker = place.start("worker --drain --grace 100ms");
+    wait_for_state(&place, &id, "running");
+    worker.signal("TERM");
+    let (code, said) = worker.end();
+    assert_eq!(code, 130, "{said}");
+    assert!(said.contains("1 put back") && said.contains("; 1 task to go"), "{said}");
+    assert_eq!(place.task(&id)["state"], "ready");
 }
 
 #[test]

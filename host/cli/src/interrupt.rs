@@ -52,7 +52,7 @@ struct Asked {
 }
 
 impl Stop {
-    /// Is asked by Ctrl-C or SIGTERM, and writes `note` then; the second one ends the process at once.
+    /// Is asked by Ctrl-C or SIGTERM, and writes `note` then unless it is empty; the second one ends the process at once.
     ///
     /// Where signals cannot be caught they keep their usual meaning, which is to end the process.
     pub fn on_signals(note: &'static str) -> Self {
@@ -66,7 +66,9 @@ impl Stop {
                 }
                 asked.0.signal.store(signal, Ordering::SeqCst);
                 asked.0.notify.notify_waiters();
-                tell(note);
+                if !note.is_empty() {
+                    tell(note);
+                }
             }
         };
         if thread::Builder::new().name(String::from("omniq-signals")).spawn(watch).is_err() {

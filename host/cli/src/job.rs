@@ -97,12 +97,13 @@ pub fn arguments(name: &str, signature: &Signature, request: &Request) -> Result
     let result = if let Some(json) = &request.json {
         match json.strip_prefix('@') {
             Some(path) => {
-                args::from_json(signature, &read_whole(Path::new(path), request)?, &bounds)
+                let json = read_whole(ARGUMENTS, Path::new(path), request)?;
+                args::from_json(signature, &json, &bounds)
             }
             None => args::from_json(signature, json.as_bytes(), &bounds),
         }
     } else if let Some(path) = &request.cbor {
-        args::from_cbor(signature, &read_whole(path, request)?, &bounds)
+        args::from_cbor(signature, &read_whole(ARGUMENTS, path, request)?, &bounds)
     } else {
         let words: Vec<_> = request.words.iter().chain(&request.rest).cloned().collect();
         args::from_words(signature, &words, &mut read, &bounds)
@@ -110,14 +111,17 @@ pub fn arguments(name: &str, signature: &Signature, request: &Request) -> Result
     result.map_err(|error| refused(&error, name, signature))
 }
 
-/// Reads a file that all arguments, or a command's stdin, are in; `-` is our stdin.
+/// What a file of arguments is called.
+const ARGUMENTS: &str = "the arguments";
+
+/// Reads a file that all arguments, or a command's stdin, are in; `-` is our stdin. `what` is which of them.
 ///
 /// # Errors
 /// It cannot be read, or stdin does not end.
-pub fn read_whole(path: &Path, request: &Request) -> Result<Vec<u8>, Problem> {
+pub fn read_whole(what: &str, path: &Path, request: &Request) -> Result<Vec<u8>, Problem> {
     let max = usize::try_from(request.max_bytes).unwrap_or(usize::MAX);
     read_argument(path, max, request).map_err(|error| {
-        let message = format!("the arguments cannot be read from `{}`: {error}", path.display());
+        let message = format!("{what} cannot be read from `{}`: {error}", path.display());
         match error.kind() {
             ErrorKind::NotFound => Problem::new(Kind::NotFound, message),
             ErrorKind::TimedOut => Problem::new(Kind::Timeout, message).hint(STDIN_IS_OPEN),

@@ -1,6 +1,7 @@
 //! The reader of the log: lines of text or JSON on stderr, filtered by levels that can be changed meanwhile.
 
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use omniq::config::{Log, Sources};
@@ -8,7 +9,9 @@ use omniq::logging::{LOG_TARGET, Level, Levels, LogControl, LogFormat};
 use omniq_model::Kind;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry, reload};
@@ -16,15 +19,23 @@ use tracing_subscriber::{fmt, registry, reload};
 use crate::output::console;
 use crate::output::problem::Problem;
 
-/// Starts the log of this process; `general` is the level where nobody sets one.
+/// Lines that wait for whoever reads stderr; those beyond are dropped.
+const WAITING: usize = 10_000;
+
+/// What writes the lines of a service, and how many it had to drop.
+static WRITER: Mutex<Option<(WorkerGuard, ErrorCounter)>> = Mutex::new(None);
+
+/// Starts the log of this process; `general` is the level where nobody sets one. A service never waits for whoever reads its
+/// log: one that stands still, such as a pipe that is full, would stop the service, and any guest could bring that about.
 ///
 /// # Errors
 /// It has been started before.
-pub fn start(log: &Log, general: Level) -> Result<LogControl, Problem> {
+pub fn start(log: &Log, general: Level, is_service: bool) -> Result<LogControl, Problem> {
     let levels = Levels::new(log, general);
     let (filter, handle) = reload::Layer::new(filter_of(&levels));
+    let writer = if is_service { in_background() } else { BoxMakeWriter::new(io::stderr) };
     // A line that cannot be written is lost: there is nobody left to tell.
-    let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => {
             let is_colourful = console::is_watched()
@@ -41,6 +52,25 @@ pub fn start(log: &Log, general: Level) -> Result<LogControl, Problem> {
         // It fails only when the subscriber is gone, and with it everybody who would hear.
         let _ = handle.reload(filter_of(levels));
     }))
+}
+
+/// Lines are written by a thread of their own, until [`end`].
+fn in_background() -> BoxMakeWriter {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
+    let (writer, guard) = builder.thread_name("omniq-log").finish(io::stderr());
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some((guard, writer.error_counter()));
+    BoxMakeWriter::new(writer)
+}
+
+/// Writes what waits, if whoever reads it takes it within a second.
+pub fn end() {
+    let writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some((guard, dropped)) = writer else { return };
+    drop(guard);
+    if dropped.dropped_lines() > 0 {
+        let text = "lines of the log were dropped: whoever reads stderr did not keep up";
+        console::last_words(format!("warning: {} {text}\n", dropped.dropped_lines()));
+    }
 }
 
 fn filter_of(levels: &Levels) -> Targets {

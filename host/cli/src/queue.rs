@@ -5,8 +5,8 @@ use std::future::Future;
 use std::path::Path;
 use std::str::FromStr;
 
-use omniq::config::{Config, StorageKind};
-use omniq::{Error, Filter, Queue, TaskId};
+use omniq::config::{Config, StorageKind, StorageUrl};
+use omniq::{Error, Filter, Queue, StoreFailure, TaskId};
 use omniq_model::Kind;
 use tokio::runtime::Builder;
 
@@ -59,12 +59,38 @@ pub async fn open(opened: Opened, presence: Presence) -> Result<Queue, Problem> 
 /// Checks that there is a queue where one is required.
 ///
 /// # Errors
-/// Its file is not there.
+/// Its file or folder is not there, or the folder holds no tasks.
 pub fn check_presence(config: &Config, presence: Presence) -> Result<(), Problem> {
-    match file_of(config) {
-        Some(path) if presence == Presence::Required && !path.exists() => Err(absent(path)),
+    let url = &config.tasks.url;
+    let place = url.sqlite_path().or_else(|| folder_of(url.as_str()));
+    match place {
+        Some(path) if presence == Presence::Required && !has_tasks(url) => Err(absent(path)),
         _ => Ok(()),
     }
+}
+
+/// Whether tasks are kept there, as far as this host can tell without opening anything: of a server, and of what cannot be
+/// looked into, opening it has to tell.
+pub fn has_tasks(url: &StorageUrl) -> bool {
+    match (url.sqlite_path(), folder_of(url.as_str())) {
+        (Some(file), _) => file.exists(),
+        (None, Some(folder)) => was_owned(folder),
+        (None, None) => true,
+    }
+}
+
+/// Whether somebody has kept tasks in a folder; what is no folder at all is for the store to refuse.
+fn was_owned(folder: &Path) -> bool {
+    // Written by the first owner, before any task.
+    const MARK: &str = "tasks/meta";
+    folder.join(MARK).try_exists().unwrap_or(true)
+}
+
+/// The folder on this host that a URL names, if it names one.
+pub fn folder_of(url: &str) -> Option<&Path> {
+    let (scheme, rest) = url.split_once(':')?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    (scheme.eq_ignore_ascii_case("file") && !path.is_empty()).then(|| Path::new(path))
 }
 
 /// Runs a future on this thread.
@@ -195,6 +221,9 @@ impl From<Error> for Problem {
             Error::Lost(id) => problem.hint(format!(
                 "enqueue it again; `omniq task show {id}` has what it was called with"
             )),
+            Error::Store(StoreFailure { error, task: Some(id), .. }) if error.source().is_some() => problem.hint(format!(
+                "the task may be in the queue all the same: `omniq task show {id}` tells; if it is not, repeat the command"
+            )),
             Error::Store(failure) if failure.error.source().is_some() => problem
                 .hint("the same command may be repeated; `omniq doctor` looks for what is wrong"),
             _ => problem,
@@ -214,6 +243,29 @@ mod tests {
         assert_eq!(short(id.parse().unwrap()), "6c3e8a10");
         for text in ["", "6c3e8a1", "6c3e8a1g", "0198c6a2"[..7].as_ref()] {
             assert!(text.parse::<TaskRef>().unwrap_err().contains("is not the id"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_has_tasks_once_somebody_has_owned_it() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(place.path().join("used/tasks")).unwrap();
+        std::fs::write(place.path().join("used/tasks/meta"), "").unwrap();
+        std::fs::create_dir(place.path().join("empty")).unwrap();
+        std::fs::write(place.path().join("file"), "").unwrap();
+        for (path, expected) in [("used", true), ("empty", false), ("none", false), ("file", true)]
+        {
+            assert_eq!(was_owned(&place.path().join(path)), expected, "{path}");
+        }
+        for (text, folder) in [
+            ("file:a/b", Some("a/b")),
+            ("file:///a", Some("/a")),
+            ("FILE:a", Some("a")),
+            ("file:", None),
+            ("s3://bucket/a", None),
+            ("sqlite:a", None),
+        ] {
+            assert_eq!(folder_of(text), folder.map(Path::new), "{text}");
         }
     }
 }

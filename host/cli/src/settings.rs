@@ -129,7 +129,7 @@ impl SettingArgs {
     }
 
     fn start_log(&self, log: &Log, sources: Sources, life: Life) -> Result<LogControl, Problem> {
-        let control = logging::start(log, life.level())?;
+        let control = logging::start(log, life.level(), life == Life::Service)?;
         if life == Life::Service {
             logging::follow_hangups(&control, sources, life.level());
         }

@@ -109,6 +109,27 @@ impl Running {
         assert!(status.expect("`kill` is there").success());
     }
 
+    /// Waits until Ctrl-C does not just end it.
+    ///
+    /// # Panics
+    /// It never does.
+    #[track_caller]
+    pub fn wait_until_it_catches_interrupts(&self) {
+        const INTERRUPT: u64 = 1 << 1; // SIGINT is 2, and the lowest bit is of 1
+        let path = format!("/proc/{}/status", self.child.id());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = std::fs::read_to_string(&path).expect("it runs");
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+            if caught.is_some_and(|caught| caught & INTERRUPT != 0) {
+                return;
+            }
+            assert!(Instant::now() < until, "it does not catch SIGINT");
+            thread::sleep(Duration::from_millis(5)); // nobody tells of it
+        }
+    }
+
     /// Kills it as nothing can be prepared for, and waits until it is gone.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");

@@ -8,6 +8,9 @@ use crate::settings::SettingArgs;
 
 /// Look at tasks that have failed for good (the dead letter queue), and retry them
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Tasks of other states are left alone here, even by their ids: `omniq task` is for those."
+)]
 pub struct DlqArgs {
     #[command(subcommand)]
     command: Command,

@@ -5,6 +5,7 @@ mod many;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use omniq::{NewTask, Queue, State, TaskHandle};
 use omniq_model::Kind;
 use omniq_sandbox::Limits;
@@ -46,7 +47,7 @@ pub struct EnqueueArgs {
     #[arg(long, value_name = "FILE", requires = "function", conflicts_with = "wait")]
     ndjson: Option<PathBuf>,
     /// With `--ndjson`: a name for the whole, so that the same lines may be enqueued again and are kept once
-    #[arg(long, value_name = "NAME", requires = "ndjson")]
+    #[arg(long, value_name = "NAME", requires = "ndjson", value_parser = NonEmptyStringValueParser::new())]
     batch: Option<String>,
     /// Wait for the result and write that, for at most TIME if one is said
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "365d")]
@@ -94,29 +95,41 @@ impl EnqueueArgs {
 
 pub fn run(args: &EnqueueArgs, settings: &SettingArgs) -> super::Result {
     if args.format == ResultFormat::Cbor && args.wait.is_none() {
-        let problem = Problem::new(Kind::Usage, "`-o cbor` is a form of results");
-        return Err(problem.hint("wait for the result with `--wait`"));
+        let problem = Problem::new(Kind::Usage, "`-o cbor` is a form of results, not of ids");
+        return Err(match args.ndjson {
+            None => problem.hint("wait for the result with `--wait`, or take `-o json`"),
+            Some(_) => problem.hint("take `-o json`; `omniq result ID -o cbor` writes a result"),
+        });
+    }
+    // clap drops what an option requires when it conflicts with something that is there, such as ARGS.
+    if args.batch.is_some() && args.ndjson.is_none() {
+        let problem = Problem::new(Kind::Usage, "`--batch` is a name for the lines of `--ndjson`");
+        return Err(problem.hint("name the file with `--ndjson FILE`, or leave `--batch` out"));
     }
     if let Some(file) = &args.ndjson {
         return many::run(args, file, settings);
     }
     queue::with(settings, &args.store, Presence::Required, async |queue| {
-        let handle = enqueue(args, &queue).await?;
-        match args.wait {
-            Some(Span(timeout)) => {
-                result::wait_and_write(&queue, handle.id(), timeout, args.format).await
+        let task = task_of(args, &queue).await?;
+        // Before the task is there: whoever stops from then on is told its id.
+        let wait = args.wait.map(|Span(timeout)| (timeout, result::stop_of_wait()));
+        let enqueued = queue.enqueue_many([task]).await.pop();
+        let handle = enqueued.unwrap_or(Err(omniq::Error::Closed))?;
+        match wait {
+            Some((timeout, stop)) => {
+                result::wait_and_write(&queue, handle.id(), timeout, args.format, &stop).await
             }
             None => write_stdout(text(&handle, args.format).await?.as_bytes()),
         }
     })
 }
 
-async fn enqueue(args: &EnqueueArgs, queue: &Queue) -> Result<TaskHandle, Problem> {
+async fn task_of(args: &EnqueueArgs, queue: &Queue) -> Result<NewTask, Problem> {
     let mut task = args.policy.apply(new_task(args, queue).await?)?;
     for parent in args.policy.parents() {
         task = task.after(parent.find(queue).await?);
     }
-    Ok(queue.enqueue_many([task]).await.pop().unwrap_or(Err(omniq::Error::Closed))?)
+    Ok(task)
 }
 
 async fn new_task(args: &EnqueueArgs, queue: &Queue) -> Result<NewTask, Problem> {
@@ -129,13 +142,13 @@ async fn new_task(args: &EnqueueArgs, queue: &Queue) -> Result<NewTask, Problem>
             let usage = Problem::new(Kind::Usage, "a command takes no typed arguments");
             return Err(usage.hint("put its arguments after `--`, and name a file with `--stdin`"));
         }
-        let stdin =
-            args.stdin.as_deref().map(|file| job::read_whole(file, &request)).transpose()?;
+        let read = |file| job::read_whole("the command's stdin", file, &request);
+        let stdin = args.stdin.as_deref().map(read).transpose()?;
         return Ok(NewTask::command(exact, args.rest.clone(), stdin.unwrap_or_default()));
     };
     if args.stdin.is_some() {
-        let usage =
-            Problem::new(Kind::Usage, "`--stdin` is for commands, and `{function}` is a function");
+        let text = format!("`--stdin` is for commands, and `{function}` is a function");
+        let usage = Problem::new(Kind::Usage, text);
         return Err(usage.hint("give a function's arguments by `@FILE`"));
     }
     let task = NewTask::new(&exact, function);

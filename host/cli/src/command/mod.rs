@@ -23,6 +23,7 @@ use std::sync::LazyLock;
 use clap::Parser;
 use omniq_sandbox::ENGINE_VERSION;
 
+use crate::logging;
 use crate::output::problem::Problem;
 use crate::output::value::Format;
 use crate::settings::SettingArgs;
@@ -85,6 +86,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => (log().and_then(|()| bench::run(&args)), args.error_format()),
         Command::Help(args) => (help::run(&args), Format::Wave),
     };
+    logging::end();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

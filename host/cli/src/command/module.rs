@@ -27,7 +27,7 @@ enum Command {
     /// Show a module, with its functions and their types
     Show(NameArgs),
     /// Forget one version of a module; tasks of it that have not started wait until it is pushed again
-    Rm(NameArgs),
+    Rm(RmArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,12 +38,22 @@ struct NameArgs {
     answer: AnswerArgs,
 }
 
+#[derive(Debug, clap::Args)]
+struct RmArgs {
+    /// The module with its version; a name alone is refused, since it means another version after every push
+    #[arg(value_name = "NAME@VERSION")]
+    module: String,
+    #[command(flatten)]
+    answer: AnswerArgs,
+}
+
 impl ModuleArgs {
     /// How failures are written.
     pub fn format(&self) -> ErrorFormat {
         match &self.command {
             Command::List(args) => args.format.of_errors(),
-            Command::Show(args) | Command::Rm(args) => args.answer.format.of_errors(),
+            Command::Show(args) => args.answer.format.of_errors(),
+            Command::Rm(args) => args.answer.format.of_errors(),
         }
     }
 }
@@ -93,7 +103,7 @@ fn show(args: &NameArgs, settings: &SettingArgs) -> super::Result {
     write_stdout(text.as_bytes())
 }
 
-fn remove(args: &NameArgs, settings: &SettingArgs) -> super::Result {
+fn remove(args: &RmArgs, settings: &SettingArgs) -> super::Result {
     let removed = queue::with(settings, &args.answer.store, Presence::Required, async |queue| {
         Ok(queue.remove_module(&args.module).await?)
     })?;

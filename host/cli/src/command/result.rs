@@ -5,6 +5,7 @@ use std::time::Duration;
 use omniq::{Error, Queue, State, TaskHandle, TaskId};
 use omniq_model::{Format as Stored, Kind, Module};
 
+use crate::interrupt::Stop;
 use crate::option::quantity::Span;
 use crate::output::problem::{Problem, chain, write_stdout};
 use crate::output::tasks::{result_type, sides};
@@ -38,26 +39,46 @@ pub fn run(args: &ResultArgs, settings: &SettingArgs) -> super::Result {
     queue::with(settings, &args.store, Presence::Required, async |queue| {
         let id = args.task.find(&queue).await?;
         match args.wait {
-            Some(Span(timeout)) => wait_and_write(&queue, id, timeout, args.format).await,
+            Some(Span(timeout)) => {
+                let stop = stop_of_wait();
+                wait_and_write(&queue, id, timeout, args.format, &stop).await
+            }
             None => write_now(&queue, id, args.format).await,
         }
     })
 }
 
+/// What ends a wait. It says nothing when it is asked: the end of the wait does, at once.
+pub fn stop_of_wait() -> Stop {
+    Stop::on_signals("")
+}
+
 /// Waits for a task's end, and writes its result.
 ///
 /// # Errors
-/// It does not end in time, ends without a result, or its result cannot be had.
+/// It does not end in time or until `stop` is asked, ends without a result, or its result cannot be had.
 pub async fn wait_and_write(
     queue: &Queue,
     id: TaskId,
     timeout: Duration,
     format: Format,
+    stop: &Stop,
 ) -> super::Result {
     let handle = queue.handle(id);
-    // What is waited for longest is still a wait: it can be ended with Ctrl-C at any time.
-    handle.wait(timeout).await?;
+    // What is waited for longest is still a wait: it can be ended with Ctrl-C at any time. What has ended is written all
+    // the same.
+    tokio::select! {
+        biased;
+        ended = handle.wait(timeout) => ended.map(drop)?,
+        () = stop.asked() => return Err(stopped(id)),
+    }
     write(queue, &handle, format).await
+}
+
+fn stopped(id: TaskId) -> Problem {
+    Problem::new(Kind::Cancelled, format!("stopped waiting; the task `{id}` goes on"))
+        .hint(format!("`omniq result {id} --wait` waits for it again"))
+        .interrupted()
 }
 
 async fn write_now(queue: &Queue, id: TaskId, format: Format) -> super::Result {

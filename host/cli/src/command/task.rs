@@ -155,13 +155,22 @@ pub async fn filter_of(
     } else if !states.is_empty() {
         filter.states.retain(|state| states.contains(state));
         if filter.states.is_empty() {
-            let names: Vec<_> = states.iter().map(|state| state.name()).collect();
-            let text =
-                format!("the filter leaves out all that is meant here: {}", names.join(", "));
-            return Err(Problem::new(omniq_model::Kind::Usage, text));
+            let text = format!(
+                "no task fits `{}`: this command is about {}",
+                words.join(" "),
+                named(states)
+            );
+            let problem = Problem::new(omniq_model::Kind::Usage, text);
+            return Err(problem.hint("`omniq task` has the same for tasks of every state"));
         }
     }
     Ok(filter)
+}
+
+/// Tasks of these states, in words.
+fn named(states: &[State]) -> String {
+    let names: Vec<_> = states.iter().map(|state| state.name()).collect();
+    format!("tasks whose state is {}", names.join(" or "))
 }
 
 async fn write_list(queue: &Queue, filter: &Filter, args: &ListArgs) -> super::Result {

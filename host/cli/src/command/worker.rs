@@ -58,7 +58,8 @@ pub struct WorkerArgs {
 const NOTES: &str = "Ctrl-C or SIGTERM: no more tasks are taken, those that run may come to their end, and what still runs after
 the grace is put back without an attempt being counted. A second one ends the process at once; others take its tasks over then.
 `--drain` waits for retries too, and not for tasks that are due later than `retry.max_delay` (5m) from now. Tasks that nobody
-can run as things are, in paused queues or of modules that are not there, are left: it says so and ends with exit code 8.";
+can run as things are, in paused queues or of modules that are not there, are left: it says so and ends with exit code 8. Stopped
+with work left it ends with 130.";
 
 pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
     let opened = settings.open(&args.store, Life::Service)?;
@@ -76,8 +77,13 @@ pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
             until_asked(&worker, &stop).await
         };
         let stats = worker.stop(grace).await;
+        // What was under way has come to its end by now, which may have been all there was.
+        let worked = match worked {
+            Ok(()) if args.drain && stop.is_asked() => left_behind(&queue, &queues).await,
+            worked => worked,
+        };
         let closed = queue.close().await;
-        console::note(&summary(&stats));
+        console::last_words(summary(&stats));
         worked?;
         Ok(closed?)
     })
@@ -169,6 +175,18 @@ async fn drain(
             () = worker.wait() => return Err(failed(worker)),
         }
     }
+}
+
+/// Refuses to call queues drained that are not, once the process was asked to end.
+async fn left_behind(queue: &Queue, queues: &[Name]) -> super::Result {
+    let left = Left::of(queue, queues).await?;
+    let count = left.now + left.soon;
+    if count == 0 {
+        return left.held_back();
+    }
+    let noun = if count == 1 { "task" } else { "tasks" };
+    let text = format!("stopped before the queues were drained; {count} {noun} to go");
+    Err(Problem::new(Kind::Cancelled, text).hint("drain again to go on").interrupted())
 }
 
 fn ended(worker: &WorkerHandle) -> u64 {

@@ -3,6 +3,9 @@
 //! Nothing here fails: when stderr is gone, there is nobody left to tell.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use omniq_model::Kind;
 
@@ -21,6 +24,18 @@ pub fn warning(text: &str) {
 /// Writes text that ends its own last line.
 pub fn note(text: &str) {
     raw(text.as_bytes());
+}
+
+/// As [`note`], for the last words of a service: whoever reads stderr and stands still keeps it from its end for a second only.
+pub fn last_words(text: String) {
+    let (written, is_written) = mpsc::channel();
+    let write = move || {
+        note(&text);
+        let _ = written.send(()); // or nobody waits any more
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_written.recv_timeout(Duration::from_secs(1));
+    }
 }
 
 /// Writes what a guest wrote, byte for byte.

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use omniq::{Error, NewTask, Queue, TaskHandle, TaskId};
@@ -23,8 +24,9 @@ use crate::settings::SettingArgs;
 
 /// Lines that are handed over at once.
 const CHUNK: usize = 2000;
-/// Lines that are read ahead.
+/// Lines that are read ahead, and bytes of them, unless one line alone has more.
 const AHEAD: usize = 2 * CHUNK;
+const AHEAD_BYTES: usize = 64 << 20;
 /// The most bytes of a line: arguments in JSON are larger than in the form they are stored in, which has a limit of 8 MiB.
 const MAX_LINE: u64 = 64 << 20;
 /// Refused lines that are told one by one; the others are counted.
@@ -39,6 +41,46 @@ enum Line {
     Text(Vec<u8>),
     /// It is longer than it may be, and was passed over.
     TooLong,
+}
+
+impl Line {
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Blank | Self::TooLong => 0,
+        }
+    }
+}
+
+/// Lines on their way from the thread that reads them.
+struct Lines {
+    read: mpsc::Receiver<io::Result<Line>>,
+    ahead: Arc<Ahead>,
+}
+
+/// Bytes that were read and are not handed over.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Ahead {
+    fn bytes(&self) -> MutexGuard<'_, usize> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is room for so many.
+    fn take(&self, size: usize) {
+        let is_full = |bytes: &mut usize| *bytes > 0 && *bytes + size > AHEAD_BYTES;
+        let bytes = self.freed.wait_while(self.bytes(), is_full);
+        *bytes.unwrap_or_else(PoisonError::into_inner) += size;
+    }
+
+    fn give_back(&self, size: usize) {
+        *self.bytes() -= size;
+        self.freed.notify_one();
+    }
 }
 
 /// What has become of the lines so far.
@@ -73,10 +115,18 @@ pub fn run(args: &EnqueueArgs, file: &Path, settings: &SettingArgs) -> crate::co
     finish(&sum, stop.is_asked())
 }
 
+/// What the lines come from, in words.
+fn name(args: &EnqueueArgs) -> String {
+    match args.ndjson.as_deref() {
+        Some(file) if !is_stdin(file) => format!("`{}`", file.display()),
+        _ => String::from("stdin"),
+    }
+}
+
 async fn pump(
     args: &EnqueueArgs,
     queue: &Queue,
-    mut input: mpsc::Receiver<io::Result<Line>>,
+    mut input: Lines,
     size: Option<u64>,
     stop: &Stop,
 ) -> Result<Sum, Problem> {
@@ -96,7 +146,7 @@ async fn pump(
         // What has come by now makes a batch: a slow stream waits for nothing.
         let mut read = Vec::new();
         let count = tokio::select! {
-            count = input.recv_many(&mut read, CHUNK) => count,
+            count = input.read.recv_many(&mut read, CHUNK) => count,
             () = stop.asked() => 0,
         };
         let good = read.iter().map_while(|line| line.as_ref().ok());
@@ -122,12 +172,13 @@ async fn pump(
                 }
                 Line::TooLong => Err(too_long()),
             };
-            tell(*number, outcome, args.format, &mut sum, &mut text, &bar)?;
+            tell(*number, outcome, args, &mut sum, &mut text, &bar)?;
         }
         write_stdout(text.as_bytes())?;
+        input.ahead.give_back(lines.iter().map(|(_, line)| line.size()).sum());
         bar.at(sum.lines as u64, size.map(|_| read_bytes), &format!("{} enqueued", sum.enqueued));
         if let Some(error) = failure {
-            let text = format!("line {} cannot be read: {error}", sum.lines + 1);
+            let text = format!("line {} of {} cannot be read: {error}", sum.lines + 1, name(args));
             return Err(Problem::new(Kind::Host, text).hint(so_far(&sum)));
         }
         if count == 0 || stop.is_asked() {
@@ -140,7 +191,7 @@ async fn pump(
 fn tell(
     number: usize,
     outcome: Result<TaskHandle, Error>,
-    format: Format,
+    args: &EnqueueArgs,
     sum: &mut Sum,
     text: &mut String,
     bar: &Bar,
@@ -149,7 +200,7 @@ fn tell(
         Ok(handle) => {
             sum.enqueued += usize::from(handle.is_new());
             sum.known += usize::from(!handle.is_new());
-            *text += &match format {
+            *text += &match args.format {
                 Format::Json => format!(
                     "{}\n",
                     json!({ "line": number, "id": handle.id(), "new": handle.is_new() })
@@ -173,30 +224,42 @@ fn tell(
         Err(error) => {
             sum.refused += 1;
             sum.first.get_or_insert(error.kind());
-            if format == Format::Json {
-                let error = json!({ "kind": error.kind().name(), "message": error.to_string() });
+            let message = why(&error, args.batch.as_deref());
+            if args.format == Format::Json {
+                let error = json!({ "kind": error.kind().name(), "message": message });
                 *text += &format!("{}\n", json!({ "line": number, "error": error }));
             }
             if sum.refused <= TOLD {
-                bar.line(&format!("line {number}: {}", console::tame(&error.to_string())));
+                bar.line(&format!("line {number}: {}", console::tame(&message)));
             }
             Ok(())
         }
     }
 }
 
+/// Why a line was refused. Its id is ours where there is a batch, and says nothing to whoever wrote the line.
+fn why(error: &Error, batch: Option<&str>) -> String {
+    match (error, batch) {
+        (Error::TaskConflict(_), Some(batch)) => format!(
+            "it differs from the line that batch `{batch}` had here before: in its arguments, its options or the module's \
+             version; enqueue what has changed under another name"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 fn finish(sum: &Sum, is_stopped: bool) -> crate::command::Result {
     console::note(&format!("{}\n", so_far(sum)));
+    if is_stopped {
+        return Err(
+            Problem::new(Kind::Cancelled, "stopped before the end of the lines").interrupted()
+        );
+    }
     if let Some(kind) = sum.first {
         let noun = if sum.refused == 1 { "line was" } else { "lines were" };
         let text = format!("{} {noun} refused", sum.refused);
         return Err(Problem::new(kind, text)
             .hint("mend what was refused and enqueue it alone; the other lines are in the queue"));
-    }
-    if is_stopped {
-        return Err(
-            Problem::new(Kind::Cancelled, "stopped before the end of the lines").interrupted()
-        );
     }
     Ok(())
 }
@@ -222,12 +285,15 @@ fn too_long() -> Error {
 }
 
 /// Reads lines on a thread of their own, so that the store is not kept waiting, nor the reader of signals.
-fn read_ahead(input: Box<dyn Read + Send>) -> Result<mpsc::Receiver<io::Result<Line>>, Problem> {
+fn read_ahead(input: Box<dyn Read + Send>) -> Result<Lines, Problem> {
     let (sender, receiver) = mpsc::channel(AHEAD);
+    let ahead = Arc::new(Ahead::default());
+    let lines = Lines { read: receiver, ahead: Arc::clone(&ahead) };
     let read = move || {
         let mut input = BufReader::with_capacity(1 << 20, input);
         while let Some(line) = read_line(&mut input, MAX_LINE).transpose() {
             let is_end = line.is_err();
+            ahead.take(line.as_ref().map_or(0, Line::size));
             // Nobody listens any more once the command has been stopped.
             if sender.blocking_send(line).is_err() || is_end {
                 return;
@@ -237,7 +303,7 @@ fn read_ahead(input: Box<dyn Read + Send>) -> Result<mpsc::Receiver<io::Result<L
     thread::Builder::new().name(String::from("omniq-lines")).spawn(read).map_err(|error| {
         Problem::new(Kind::Host, format!("the thread that reads lines cannot be started: {error}"))
     })?;
-    Ok(receiver)
+    Ok(lines)
 }
 
 /// The next line; `None` after the last.
@@ -283,6 +349,24 @@ mod tests {
         }
         let text = |text: &[u8]| Line::Text(text.to_vec());
         assert_eq!(lines, [text(b"[1]"), Line::Blank, Line::TooLong, text(b"[2]")]);
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_bounded_by_bytes() {
+        const SIZE: usize = 1 << 20;
+        const COUNT: usize = 200;
+        let line = [&vec![b'x'; SIZE][..], b"\n"].concat();
+        let mut lines = read_ahead(Box::new(io::Cursor::new(line.repeat(COUNT)))).unwrap();
+        let mut read = 0;
+        while let Some(line) = lines.read.blocking_recv() {
+            let held = *lines.ahead.bytes();
+            assert!(held <= AHEAD_BYTES, "{held}");
+            lines.ahead.give_back(line.unwrap().size());
+            read += 1;
+        }
+        assert_eq!(read, COUNT);
+        let one = Ahead::default();
+        one.take(2 * AHEAD_BYTES); // alone it has to go through
     }
 
     #[test]

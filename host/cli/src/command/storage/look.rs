@@ -14,6 +14,7 @@ use omniq_store::{
 };
 
 use crate::output::problem::chain;
+use crate::queue;
 
 /// A store that the settings name.
 #[derive(Debug, Clone)]
@@ -26,10 +27,21 @@ pub struct Place {
     pub kind: StorageKind,
 }
 
+impl Place {
+    /// Whether opening it would make it.
+    fn is_absent(&self) -> bool {
+        match queue::folder_of(self.url.as_str()) {
+            // Only tasks leave a mark. The others make nothing but the folder until there is something to keep.
+            Some(folder) if self.role != "tasks" => matches!(folder.try_exists(), Ok(false)),
+            _ => !queue::has_tasks(&self.url),
+        }
+    }
+}
+
 /// What was found there.
 #[derive(Debug)]
 pub enum Seen {
-    /// A file that is not there yet.
+    /// A file or a folder that is not there yet.
     Absent,
     /// It cannot be used: why, and what to do.
     Failed { why: String, fix: String },
@@ -72,7 +84,7 @@ pub fn places(config: &Config) -> Vec<Place> {
 
 /// Opens a store and asks it.
 pub async fn look(place: &Place, config: &Config) -> Seen {
-    if place.url.sqlite_path().is_some_and(|path| !path.exists()) {
+    if place.is_absent() {
         return Seen::Absent;
     }
     let began = Instant::now();

@@ -10,7 +10,7 @@ use super::stats::admin;
 use crate::command::push::{AnswerArgs, Format};
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::value::Format as ErrorFormat;
-use crate::queue;
+use crate::queue::{self, Presence};
 use crate::settings::{Life, SettingArgs};
 
 /// Bring the stores to this version's layout
@@ -40,6 +40,7 @@ impl MigrateArgs {
 
 pub fn run(args: &MigrateArgs, settings: &SettingArgs) -> crate::command::Result {
     let config = settings.open(&args.answer.store, Life::Command)?.config;
+    queue::check_presence(&config, Presence::Required)?;
     let options = omniq::Stores::options(&config);
     let layout = queue::block_on(async {
         for place in places(&config) {

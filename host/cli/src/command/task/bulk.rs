@@ -1,10 +1,10 @@
 //! Acting on tasks: on those whose ids are written, or on all that fit a filter, which is asked about first.
 
-use omniq::{Bulk, Counts, Filter, Queue};
+use omniq::{Bulk, Counts, Filter, Queue, TaskId};
 use omniq_model::{Kind, State};
 use serde_json::json;
 
-use super::filter_of;
+use super::{filter_of, named};
 use crate::command::push::Format;
 use crate::output::console;
 use crate::output::problem::{Problem, write_stdout};
@@ -55,6 +55,15 @@ impl Act {
         }
     }
 
+    /// The command of `omniq task`.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+            Self::Remove => "rm",
+        }
+    }
+
     fn done(self) -> &'static str {
         match self {
             Self::Cancel => "cancelled",
@@ -88,7 +97,7 @@ impl BulkArgs {
     }
 }
 
-/// Does it; `states` narrows the filter down.
+/// Does it; `states` are the only ones that are meant, unless there are none of them.
 pub fn run(
     act: Act,
     args: &BulkArgs,
@@ -98,47 +107,78 @@ pub fn run(
     let refs: Option<Vec<TaskRef>> = args.which.iter().map(|word| word.parse().ok()).collect();
     queue::with(settings, &args.store, Presence::Required, async |queue| {
         match refs.filter(|refs| !refs.is_empty()) {
-            Some(refs) => by_id(act, args, &refs, &queue).await,
+            Some(refs) => by_id(act, args, &refs, states, &queue).await,
             None => by_filter(act, args, states, &queue).await,
         }
     })
 }
 
-/// Ids are meant as they are written, so nobody is asked.
+/// Ids are meant as they are written, so nobody is asked. Those in none of `states` are left alone, unless that is empty.
 async fn by_id(
     act: Act,
     args: &BulkArgs,
     refs: &[TaskRef],
+    states: &[State],
     queue: &Queue,
 ) -> crate::command::Result {
-    let mut filter = Filter::default();
+    // The store holds the tasks against both at once: none moves on in between.
+    let mut filter = Filter { states: states.to_vec(), ..Filter::default() };
     for task in refs {
         filter.ids.push(task.find(queue).await?);
     }
     if args.dry_run {
         return would(act, args, &queue.count(&filter).await?);
     }
-    let done = act.perform(queue, &filter).await?;
-    let known = |id| {
-        done.changed.contains(id)
-            || done.requested.contains(id)
-            || done.skipped.iter().any(|(of, _)| of == id)
-    };
-    let missing = filter.ids.iter().find(|id| !known(id)).copied();
+    let mut done = act.perform(queue, &filter).await?;
+    let missing = add_skipped(&mut done, &filter.ids, queue).await?;
     tell(act, args, &done)?;
     if let Some(id) = missing {
         return Err(omniq::Error::NoTask(id).into());
     }
     match done.skipped.first() {
         None => Ok(()),
-        Some((id, state)) => {
-            let text = format!(
-                "the task `{}` is {state}, which `{}` does not change",
-                short(*id),
-                act.verb()
-            );
-            Err(Problem::new(Kind::Conflict, text))
+        Some((id, state)) => Err(refused(act, *id, *state, states)),
+    }
+}
+
+/// Adds those that are there and fit no state that was meant; gives one that is not there.
+async fn add_skipped(
+    done: &mut Bulk,
+    ids: &[TaskId],
+    queue: &Queue,
+) -> Result<Option<TaskId>, Problem> {
+    let mut missing = None;
+    for id in ids {
+        let is_known = done.changed.contains(id)
+            || done.requested.contains(id)
+            || done.skipped.iter().any(|(of, _)| of == id);
+        if is_known {
+            continue;
         }
+        match queue.handle(*id).status().await {
+            Ok(state) => done.skipped.push((*id, state)),
+            Err(omniq::Error::NoTask(_)) => missing = missing.or(Some(*id)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(missing)
+}
+
+/// Why a task was left as it is.
+fn refused(act: Act, id: TaskId, state: State, states: &[State]) -> Problem {
+    let (id, verb) = (short(id), act.verb());
+    if states.is_empty() || states.contains(&state) {
+        let text = format!("the task `{id}` is {state}, which `{verb}` does not change");
+        return Problem::new(Kind::Conflict, text);
+    }
+    let text = format!("the task `{id}` is {state}; this command is about {}", named(states));
+    let problem = Problem::new(Kind::Conflict, text);
+    if act.states().contains(&state) {
+        return problem.hint(format!("`omniq task {} {id}` does it", act.command()));
+    }
+    match state.is_terminal() {
+        true => problem.hint(format!("`omniq task show {id}` tells what happened to it")),
+        false => problem.hint(format!("it has not ended; `omniq task cancel {id}` calls it off")),
     }
 }
 
