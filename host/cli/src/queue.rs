@@ -62,7 +62,7 @@ pub async fn open(opened: Opened, presence: Presence) -> Result<Queue, Problem> 
 /// Its file or folder is not there, or the folder holds no tasks.
 pub fn check_presence(config: &Config, presence: Presence) -> Result<(), Problem> {
     let url = &config.tasks.url;
-    let place = url.sqlite_path().or_else(|| folder_of(url.as_str()));
+    let place = url.sqlite_path().or_else(|| url.folder_path());
     match place {
         Some(path) if presence == Presence::Required && !has_tasks(url) => Err(absent(path)),
         _ => Ok(()),
@@ -72,7 +72,7 @@ pub fn check_presence(config: &Config, presence: Presence) -> Result<(), Problem
 /// Whether tasks are kept there, as far as this host can tell without opening anything: of a server, and of what cannot be
 /// looked into, opening it has to tell.
 pub fn has_tasks(url: &StorageUrl) -> bool {
-    match (url.sqlite_path(), folder_of(url.as_str())) {
+    match (url.sqlite_path(), url.folder_path()) {
         (Some(file), _) => file.exists(),
         (None, Some(folder)) => was_owned(folder),
         (None, None) => true,
@@ -84,13 +84,6 @@ fn was_owned(folder: &Path) -> bool {
     // Written by the first owner, before any task.
     const MARK: &str = "tasks/meta";
     folder.join(MARK).try_exists().unwrap_or(true)
-}
-
-/// The folder on this host that a URL names, if it names one.
-pub fn folder_of(url: &str) -> Option<&Path> {
-    let (scheme, rest) = url.split_once(':')?;
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    (scheme.eq_ignore_ascii_case("file") && !path.is_empty()).then(|| Path::new(path))
 }
 
 /// Runs a future on this thread.
@@ -256,16 +249,6 @@ mod tests {
         for (path, expected) in [("used", true), ("empty", false), ("none", false), ("file", true)]
         {
             assert_eq!(was_owned(&place.path().join(path)), expected, "{path}");
-        }
-        for (text, folder) in [
-            ("file:a/b", Some("a/b")),
-            ("file:///a", Some("/a")),
-            ("FILE:a", Some("a")),
-            ("file:", None),
-            ("s3://bucket/a", None),
-            ("sqlite:a", None),
-        ] {
-            assert_eq!(folder_of(text), folder.map(Path::new), "{text}");
         }
     }
 }

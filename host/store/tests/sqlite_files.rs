@@ -614,3 +614,21 @@ async fn a_commit_of_somebody_else_is_noticed_within_milliseconds_by_one_who_wai
     let median = took[took.len() / 2];
     assert!(median < Duration::from_millis(200), "{took:?}");
 }
+
+#[tokio::test]
+async fn a_file_can_be_opened_and_read_while_somebody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("omniq.db");
+    let store = open(&path).await;
+    store.enqueue(vec![task(1)]).await.unwrap();
+    store.close().await.unwrap();
+    let mut other = connect(&path).await;
+    sqlx::raw_sql("begin immediate").execute(&mut other).await.unwrap();
+    let asked = std::time::Instant::now();
+    let reader = open(&path).await;
+    assert_eq!(reader.count(&Filter::default()).await.unwrap()[&State::Ready], 1);
+    assert!(asked.elapsed() < Config::new(&path).patience, "it waited for the writer");
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    reader.close().await.unwrap();
+}

@@ -93,7 +93,7 @@ fn resolve_events(reader: &mut Reader<'_>, tasks: &Storage, folder: &Path) -> St
     let beside = match (tasks.kind, tasks.url.sqlite_path()) {
         (_, Some(path)) => Storage::sqlite(&beside(path)),
         (StorageKind::Memory, None) => tasks.clone(),
-        _ => Storage::sqlite(&folder.join("events.db")),
+        _ => Storage::sqlite(&tasks.url.folder_path().unwrap_or(folder).join("events.db")),
     };
     let events = GivenEvents::read(reader);
     let file = beside.url.sqlite_path().map_or_else(|| folder.join("events.db"), Path::to_owned);

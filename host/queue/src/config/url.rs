@@ -89,6 +89,14 @@ impl StorageUrl {
         let path = rest.strip_prefix("//").unwrap_or(rest);
         (!path.is_empty() && path != ":memory:").then(|| Path::new(path))
     }
+
+    /// The folder on this host that it names; `None` for other storages, and where none is named.
+    pub fn folder_path(&self) -> Option<&Path> {
+        let rest =
+            self.0.split_once(':').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("file"))?.1;
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        (!path.is_empty()).then(|| Path::new(path))
+    }
 }
 
 impl fmt::Display for StorageUrl {
@@ -233,6 +241,17 @@ mod tests {
         ] {
             let url = StorageUrl(text.to_owned());
             assert_eq!((url.kind(), url.sqlite_path()), (kind, path.map(Path::new)), "{text}");
+        }
+        for (text, folder) in [
+            ("file:a/b", Some("a/b")),
+            ("file:///a", Some("/a")),
+            ("FILE:a", Some("a")),
+            ("file:", None),
+            ("s3://bucket/a", None),
+            ("sqlite:a", None),
+        ] {
+            let url = StorageUrl(text.to_owned());
+            assert_eq!(url.folder_path(), folder.map(Path::new), "{text}");
         }
     }
 }

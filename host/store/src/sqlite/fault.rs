@@ -40,9 +40,10 @@ impl From<sqlx::Error> for Fault {
         let code = inner.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
         let message = inner.message().to_owned();
         const IO_WRITE: i32 = 778;
+        const IO_SHARED: i32 = 4874; // no room for what processes share about the log
         match (code & 0xff, code) {
             (5 | 6, _) => Self::Busy,
-            (13, _) | (_, IO_WRITE) => Self::Full(message),
+            (13, _) | (_, IO_WRITE | IO_SHARED) => Self::Full(message),
             (11 | 26, _) => Self::Corrupt(message),
             (3 | 8 | 14 | 23, _) => Self::Access(message),
             _ => Self::Other(format!("{message} (code {code})")),

@@ -41,6 +41,11 @@ impl Layout {
         u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
     }
 
+    /// Whether there is nothing to bring up to date, as far as a look can tell.
+    pub(super) async fn is_current(&self, conn: &mut SqliteConnection, path: &Path) -> bool {
+        self.check(conn, path).await.is_ok_and(|found| found.schema >= self.newest())
+    }
+
     /// Brings the file up to date, in the transaction that is open; whoever comes at the same time waits for that.
     pub(super) async fn migrate(&self, conn: &mut SqliteConnection, path: &Path) -> Result<()> {
         let fail = |fault: Fault| fault.into_error(path, "bring the file up to date");

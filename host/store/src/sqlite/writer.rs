@@ -117,12 +117,15 @@ impl Writer {
             has_sessions: layout.kind == super::migrate::TASKS.kind,
             leapt: config.clock.leapt(),
         };
-        writer.begin().await.map_err(fail)?;
-        let migrated = layout.migrate(&mut writer.conn, &config.path).await;
-        let end = if migrated.is_ok() { "commit" } else { "rollback" };
-        let ended = sqlx::query(end).execute(&mut writer.conn).await;
-        migrated?;
-        ended.map_err(|error| fail(error.into()))?;
+        // Who only reads does not wait for whoever writes, nor for room on the disk.
+        if !layout.is_current(&mut writer.conn, &config.path).await {
+            writer.begin().await.map_err(fail)?;
+            let migrated = layout.migrate(&mut writer.conn, &config.path).await;
+            let end = if migrated.is_ok() { "commit" } else { "rollback" };
+            let ended = sqlx::query(end).execute(&mut writer.conn).await;
+            migrated?;
+            ended.map_err(|error| fail(error.into()))?;
+        }
         writer.version = writer.read_version().await.map_err(fail)?;
         writer.identity = Identity::of(&config.path);
         // A clock that was set back since then must not take those for dead who have not noticed.

@@ -30,7 +30,7 @@ pub struct Place {
 impl Place {
     /// Whether opening it would make it.
     fn is_absent(&self) -> bool {
-        match queue::folder_of(self.url.as_str()) {
+        match self.url.folder_path() {
             // Only tasks leave a mark. The others make nothing but the folder until there is something to keep.
             Some(folder) if self.role != "tasks" => matches!(folder.try_exists(), Ok(false)),
             _ => !queue::has_tasks(&self.url),

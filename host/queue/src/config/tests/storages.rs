@@ -56,7 +56,7 @@ fn what_is_left_out_follows_from_what_is_said() {
             "sqlite:x.db",
             "sqlite:x-events.db",
         ),
-        (&[(TYPE, "file"), (TASKS, "a/b")], "file:a/b", "file:a/b", "sqlite:.omniq/events.db"),
+        (&[(TYPE, "file"), (TASKS, "a/b")], "file:a/b", "file:a/b", "sqlite:a/b/events.db"),
         (
             &[(TASKS, "postgres://h/d")],
             "postgres://h/d",
