@@ -44,10 +44,12 @@ impl Repair {
         let (mark, _) = self.events.watermark().await?;
         let mut after = (mark - OVERLAP, TaskId::from_bytes([0; 16]));
         self.told().retain(|_, at| *at >= after.0);
+        // What ends from here on is the next repair's: on a busy queue this one would never come to an end.
+        let until = self.tasks.now().await?;
         let mut seen = 0;
-        loop {
+        while after.0 <= until {
             let ended = self.tasks.ended(after, BATCH).await?;
-            let Some(last) = ended.last() else { return Ok(seen) };
+            let Some(last) = ended.last() else { break };
             after = (last.head.finished.unwrap_or(after.0), last.id);
             seen += ended.len();
             let events: Vec<_> = ended.iter().filter_map(of_end).collect();
@@ -63,6 +65,7 @@ impl Repair {
             all.retain(|_, at| *at >= after.0 - OVERLAP);
             all.extend(told);
         }
+        Ok(seen)
     }
 
     /// As [`Self::run`], unless somebody has done it since [`Self::EVERY`].
