@@ -1,7 +1,10 @@
 //! What things are called: ids of tasks, sessions and leases, and names people give.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -120,12 +123,22 @@ pub struct Token {
     pub nonce: u64,
 }
 
+/// The text of [`Name::default_name`].
+const DEFAULT: &str = "default";
+
 /// A name that people give: of a tenant, a queue, a module, a version, a worker.
 ///
 /// 1 to 128 characters: letters, digits, `.`, `_`, `-`, and inside of it also `/`, `+`, `@` and `:`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Name(std::sync::Arc<str>);
+#[derive(Clone, Default)]
+pub struct Name(Text);
+
+/// The name that nearly every task has twice is nowhere in memory: threads that count its holders would wait for one another.
+#[derive(Clone, Default)]
+enum Text {
+    #[default]
+    Default,
+    Other(Arc<str>),
+}
 
 impl Name {
     /// The most characters a name has.
@@ -133,32 +146,57 @@ impl Name {
 
     /// The name of the tenant and of the queue that are meant when none is said.
     pub fn default_name() -> Self {
-        static DEFAULT: std::sync::LazyLock<Name> =
-            std::sync::LazyLock::new(|| Name("default".into()));
-        DEFAULT.clone()
+        Self::default()
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Default => DEFAULT,
+            Text::Other(name) => name,
+        }
     }
 }
 
-impl Default for Name {
-    fn default() -> Self {
-        Self::default_name()
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Text::Other(this), Text::Other(other)) => this == other,
+            (Text::Default, Text::Default) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -179,8 +217,10 @@ impl FromStr for Name {
             && bytes.iter().all(|byte| plain(*byte) || b"/+@:".contains(byte))
             && plain(bytes[0])
             && plain(bytes[bytes.len() - 1]);
-        if fits {
-            Ok(Self(text.into()))
+        if text == DEFAULT {
+            Ok(Self::default())
+        } else if fits {
+            Ok(Self(Text::Other(text.into())))
         } else {
             Err(ParseNameError(text.chars().take(200).collect()))
         }
@@ -192,6 +232,12 @@ impl TryFrom<&str> for Name {
 
     fn try_from(text: &str) -> Result<Self, Self::Error> {
         text.parse()
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -233,8 +279,10 @@ mod tests {
         for text in ["", "a b", "/a", "a/", "ü", &"n".repeat(129)] {
             assert!(text.parse::<Name>().is_err(), "{text}");
         }
-        for text in ["a", "media", "acme/img@1.2.0", &"n".repeat(128)] {
+        for text in ["a", "media", "acme/img@1.2.0", &"n".repeat(128), "default"] {
             assert_eq!(text.parse::<Name>().unwrap().as_str(), text);
         }
+        assert_eq!("default".parse(), Ok(Name::default()));
+        assert_ne!("defaults".parse(), Ok(Name::default()));
     }
 }
