@@ -45,14 +45,18 @@ pub(super) fn name(index: u64) -> String {
 
 /// An image's bytes with what proves that they are whole.
 pub(super) fn seal(index: u64, image: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD + image.len() + HASH);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&FORMAT.to_le_bytes());
-    bytes.extend_from_slice(&index.to_le_bytes());
-    bytes.extend_from_slice(image);
-    let hash = blake3::hash(&bytes);
-    bytes.extend_from_slice(hash.as_bytes());
-    bytes
+    let (head, hash) = around(index, image);
+    [&head, image, &hash].concat()
+}
+
+/// What stands in front of an image, and behind it.
+fn around(index: u64, image: &[u8]) -> ([u8; HEAD], [u8; HASH]) {
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    head[12..].copy_from_slice(&index.to_le_bytes());
+    let hash = blake3::Hasher::new().update(&head).update(image).finalize();
+    (head, *hash.as_bytes())
 }
 
 /// The image in these bytes; `place` names them in errors.
@@ -87,7 +91,10 @@ pub(super) fn save(folder: &Path, index: u64, image: &[u8], sync: bool) -> Resul
     let draft = path.with_extension(DRAFT);
     let save = || -> std::io::Result<()> {
         let mut file = File::create(&draft)?;
-        file.write_all(&seal(index, image))?;
+        let (head, hash) = around(index, image);
+        for part in [&head[..], image, &hash] {
+            file.write_all(part)?;
+        }
         if sync {
             file.sync_all()?;
         }
