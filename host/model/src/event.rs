@@ -84,7 +84,7 @@ record! {
         /// Which worker.
         7 => session: Option<SessionId> = default,
         /// Why, where something went wrong.
-        8 => error: Option<TaskError> = default,
+        8 => error: Option<Box<TaskError>> = default,
         /// How long the attempt ran, in microseconds.
         9 => micros: u64 = default,
         /// For a gap: how many are missing.

@@ -323,7 +323,7 @@ async fn store_alone(url: &str, count: u64) -> f64 {
         let ends = leases.iter().map(|lease| End {
             id: lease.id,
             token: lease.token,
-            how: How::Succeeded(TaskResult::success(Payload::cbor([0xf6]))),
+            how: How::Succeeded(TaskResult::success(Payload::cbor([0xf6])).into()),
         });
         tasks.finish(&session, ends.collect()).await.expect("finishes");
     }

@@ -205,7 +205,7 @@ impl Keeper {
         let event_of = |moved: &Moved, kind| TaskEvent {
             lane: moved.lane.clone(),
             attempt: moved.attempt,
-            error: Some(TaskError::new(why, message)),
+            error: Some(Box::new(TaskError::new(why, message))),
             ..event::event(moved.id, moved.fence, kind, now)
         };
         self.sink.emit_all(moved.iter().flat_map(|moved| {

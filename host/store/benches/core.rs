@@ -81,8 +81,11 @@ impl Bench {
 
 fn ends(leases: &[Lease]) -> Vec<End> {
     let result = || TaskResult::success(Payload::cbor([1; 16]));
-    let end =
-        |lease: &Lease| End { id: lease.id, token: lease.token, how: How::Succeeded(result()) };
+    let end = |lease: &Lease| End {
+        id: lease.id,
+        token: lease.token,
+        how: How::Succeeded(result().into()),
+    };
     leases.iter().map(end).collect()
 }
 

@@ -153,7 +153,7 @@ impl Bench {
         let end = |lease: Lease| End {
             id: lease.id,
             token: lease.token,
-            how: How::Succeeded(TaskResult::success(Payload::cbor(RESULT))),
+            how: How::Succeeded(TaskResult::success(Payload::cbor(RESULT)).into()),
         };
         let ends: Vec<End> = leases.into_iter().map(end).collect();
         let answers = self.store.finish(&self.session, ends).await.expect("they end");

@@ -183,7 +183,7 @@ impl Bench {
         let end = |lease: Lease| End {
             id: lease.id,
             token: lease.token,
-            how: How::Succeeded(TaskResult::success(value())),
+            how: How::Succeeded(TaskResult::success(value()).into()),
         };
         let ends = leases.into_iter().map(end).collect();
         let finished = self.store.finish(&self.session, ends).await.expect("it finishes");

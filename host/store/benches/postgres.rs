@@ -69,7 +69,7 @@ async fn drain(
             break;
         }
         done += leases.len();
-        let how = || How::Succeeded(TaskResult::success(Payload::cbor([1])));
+        let how = || How::Succeeded(TaskResult::success(Payload::cbor([1])).into());
         let ends = leases.iter().map(|lease| End { id: lease.id, token: lease.token, how: how() });
         store.finish(&session, ends.collect()).await.expect("it finishes");
     }

@@ -199,7 +199,7 @@ impl Bench {
         let end = |lease: &omniq_store::Lease| End {
             id: lease.id,
             token: lease.token,
-            how: How::Succeeded(TaskResult::success(Payload::cbor([0x07]))),
+            how: How::Succeeded(TaskResult::success(Payload::cbor([0x07])).into()),
         };
         let ends: Vec<End> = leases.iter().map(end).collect();
         let answers = self.store.finish(&self.session, ends).await.expect("they end");

@@ -251,7 +251,7 @@ async fn work(store: ObjectTasks, number: u64, cuts: &AtomicUsize) -> BTreeSet<T
         // A claim whose answer was lost is put back: this session holds nothing between two of these.
         again(async || store.reconcile(&session, &[]).await).await;
         let leases = again(async || store.claim(&session, &wants).await).await;
-        let how = || How::Succeeded(TaskResult::success(Payload::cbor([7])));
+        let how = || How::Succeeded(TaskResult::success(Payload::cbor([7])).into());
         let end = |lease: &omniq_store::Lease| End { id: lease.id, token: lease.token, how: how() };
         let ends: Vec<End> = leases.iter().map(end).collect();
         again(async || store.finish(&session, ends.clone()).await).await;

@@ -70,7 +70,7 @@ async fn comes_back(room: Room, folder: &str, says: &str) {
     owner.enqueue((0..3).map(task).collect()).await.unwrap();
     let session = session(&owner).await;
     let leases = owner.claim(&session, &[Want::new(Lane::default(), 2, 7)]).await.unwrap();
-    let how = || How::Succeeded(TaskResult::success(Payload::cbor([1])));
+    let how = || How::Succeeded(TaskResult::success(Payload::cbor([1])).into());
     let end = |lease: &omniq_store::Lease| End { id: lease.id, token: lease.token, how: how() };
     let ends: Vec<End> = leases.iter().map(end).collect();
 

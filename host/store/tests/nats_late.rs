@@ -109,7 +109,7 @@ async fn carry_out(store: &NatsTasks, task: TaskId) {
     let wants = [Want::new(Lane::default(), 1, fresh())];
     let leases = store.claim(&session, &wants).await.expect("it claims");
     assert_eq!(leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [task]);
-    let how = How::Succeeded(TaskResult::success(Payload::raw(b"done")));
+    let how = How::Succeeded(TaskResult::success(Payload::raw(b"done")).into());
     let ends = vec![End { id: task, token: leases[0].token, how }];
     store.finish(&session, ends).await.expect("it ends");
     let select = Select { filter: Filter { ids: vec![task], ..Filter::default() }, max: 9 };

@@ -27,7 +27,7 @@ fn event(task: u8, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent {
         },
         attempt: 1,
         session: (fence > 0).then(|| SessionId::new(7)),
-        error: failed.then(|| TaskError::new(Kind::Trap, "it's \"out\" of bounds")),
+        error: failed.then(|| Box::new(TaskError::new(Kind::Trap, "it's \"out\" of bounds"))),
         micros: u64::from(task) * 1000,
         missing: 0,
         what: "resize.thumb".into(),

@@ -69,7 +69,7 @@ async fn claim(store: &PostgresTasks, session: &Session, max: usize, nonce: u64)
 
 fn success(lease: &Lease) -> End {
     let result = TaskResult::success(Payload::cbor([1]));
-    End { id: lease.id, token: lease.token, how: How::Succeeded(result) }
+    End { id: lease.id, token: lease.token, how: How::Succeeded(result.into()) }
 }
 
 async fn state(store: &PostgresTasks, id: TaskId) -> Option<State> {

@@ -59,7 +59,7 @@ async fn claim(store: &SqliteTasks, max: usize) -> Vec<Lease> {
 
 async fn finish(store: &SqliteTasks, leases: Vec<Lease>, result: &TaskResult) -> Vec<Finished> {
     let session = omniq_store::Session { id: SessionId::new(1), lease: Duration::from_secs(1) };
-    let how = || How::Succeeded(result.clone());
+    let how = || How::Succeeded(result.clone().into());
     let end = |lease: Lease| End { id: lease.id, token: lease.token, how: how() };
     store.finish(&session, leases.into_iter().map(end).collect()).await.unwrap()
 }

@@ -106,8 +106,8 @@ async fn work(store: &SqliteTasks) {
     let error = || TaskError::new(Kind::Trap, "it trapped");
     let end = |lease: &Lease, how| End { id: lease.id, token: lease.token, how };
     let ends = vec![
-        end(&leases[0], How::Succeeded(result())),
-        end(&leases[1], How::Failed(TaskResult::failure(error()))),
+        end(&leases[0], How::Succeeded(result().into())),
+        end(&leases[1], How::Failed(TaskResult::failure(error()).into())),
         end(&leases[2], How::Retry { after: Duration::from_secs(9), error: error() }),
         end(&leases[3], How::Release { after: Duration::ZERO, error: Some(error()) }),
     ];

@@ -111,7 +111,7 @@ async fn work(store: &Arc<dyn TaskStore>) {
     let leases = repeat!(store.claim(&session, std::slice::from_ref(&want)));
     assert_eq!(leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [id]);
     let result = TaskResult::success(Payload::raw(*b"done"));
-    let end = End { id, token: leases[0].token, how: How::Succeeded(result) };
+    let end = End { id, token: leases[0].token, how: How::Succeeded(result.into()) };
     let ended = repeat!(store.finish(&session, vec![end.clone()]));
     let succeeded = |end: &Finished| {
         matches!(

@@ -98,7 +98,7 @@ pub(crate) fn of_end(info: &Info) -> Option<TaskEvent> {
     Some(TaskEvent {
         lane: info.lane.clone(),
         attempt: info.head.attempt,
-        error: result.and_then(|result| result.error.as_ref()).map(brief),
+        error: result.and_then(|result| result.error.as_ref()).map(brief).map(Box::new),
         micros: result.map_or(0, |result| result.usage.wall_micros),
         what: info.task.as_ref().map(|task| what(task)).unwrap_or_default(),
         ..event(info.id, info.head.fence, kind, at)

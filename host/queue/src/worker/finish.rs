@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use omniq_model::{EventKind, State, TaskEvent};
+use omniq_model::{EventKind, State, TaskError, TaskEvent, TaskResult};
 use omniq_store::{End, Finished, How, ResultKey, StagedResult, chain, failpoint};
 
 use super::claim::BACKOFF;
@@ -183,7 +183,7 @@ async fn commit(shared: &Shared, batch: Vec<Done>) {
     let states: Vec<_> = states.collect();
     shared.ends.publish_with(states, |index| match &ends[index].how {
         How::Succeeded(result) | How::Failed(result) | How::Cancelled(result) => {
-            Some(result.clone())
+            Some(TaskResult::clone(result))
         }
         // It was cancelled instead; the store knows how it put that.
         How::Retry { .. } | How::Release { .. } => None,
@@ -213,14 +213,14 @@ fn kind_of(how: &How, finished: Finished) -> EventKind {
     }
 }
 
-fn error_of(how: &How) -> Option<omniq_model::TaskError> {
+fn error_of(how: &How) -> Option<Box<TaskError>> {
     let error = match how {
         How::Succeeded(_) => None,
         How::Failed(result) | How::Cancelled(result) => result.error.as_ref(),
         How::Retry { error, .. } => Some(error),
         How::Release { error, .. } => error.as_ref(),
     };
-    error.map(brief)
+    error.map(brief).map(Box::new)
 }
 
 fn count(shared: &Shared, ends: &[End], finished: &[Finished]) {

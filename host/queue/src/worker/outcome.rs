@@ -69,7 +69,7 @@ impl Done {
 
     /// It failed for good before it ran.
     pub fn failed(attempt: Attempt, error: TaskError) -> Self {
-        Self::unrun(attempt, How::Failed(TaskResult::failure(error)))
+        Self::unrun(attempt, How::Failed(TaskResult::failure(error).into()))
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) fn conclude(rules: &Rules, attempt: Attempt, ran: Ran) -> Done {
                 _ => Payload::raw(stdout),
             };
             let (value, staged) = place(rules, attempt.token, payload);
-            let how = How::Succeeded(TaskResult { value: Some(value), ..record });
+            let how = How::Succeeded(TaskResult { value: Some(value), ..record }.into());
             Done { attempt, how, staged, micros }
         }
         Err(failure) => {
@@ -162,7 +162,7 @@ fn decide(
         }
     };
     move |record| {
-        let ended = |error| TaskResult { error: Some(error), ..record };
+        let ended = |error| TaskResult { error: Some(error), ..record }.into();
         match decision {
             None => How::Release { after: Duration::ZERO, error: None },
             Some(Decision::Retry(after)) => How::Retry { after, error },

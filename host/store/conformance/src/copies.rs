@@ -104,7 +104,7 @@ async fn fill_results(kit: &Kit) -> u64 {
     results.put(vec![StagedResult { key, value, ttl }]).await.unwrap();
     let stored = Stored { token: lease.token, size: 20_000, unknown: Default::default() };
     let result = TaskResult { value: Some(Value::Stored(stored)), ..TaskResult::default() };
-    let finished = kit.finish(&session, &lease, How::Succeeded(result)).await;
+    let finished = kit.finish(&session, &lease, How::Succeeded(result.into())).await;
     assert_eq!(finished, Finished::Applied(State::Succeeded));
     1
 }

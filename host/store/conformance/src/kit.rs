@@ -351,17 +351,17 @@ pub fn select(ids: &[TaskId]) -> Select {
 
 /// An end by success with these bytes as its value.
 pub fn success(bytes: &[u8]) -> How {
-    How::Succeeded(TaskResult::success(Payload::raw(bytes)))
+    How::Succeeded(TaskResult::success(Payload::raw(bytes)).into())
 }
 
 /// An end by failure.
 pub fn failure() -> How {
-    How::Failed(TaskResult::failure(error("it trapped")))
+    How::Failed(TaskResult::failure(error("it trapped")).into())
 }
 
 /// An end because it was called off.
 pub fn called_off() -> How {
-    How::Cancelled(TaskResult::failure(TaskError::new(Kind::Cancelled, "it was called off")))
+    How::Cancelled(TaskResult::failure(TaskError::new(Kind::Cancelled, "it was called off")).into())
 }
 
 /// Another attempt after this long.

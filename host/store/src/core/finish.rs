@@ -56,7 +56,7 @@ impl Core {
         change: impl FnOnce(&mut Slot),
     ) {
         if self.slots[ix].cancel_requested {
-            let result = omniq_model::TaskResult::failure(cancelled());
+            let result = omniq_model::TaskResult::failure(cancelled()).into();
             self.end(now, ix, State::Cancelled, result, change);
         } else {
             self.wait_until(now, ix, at, change);

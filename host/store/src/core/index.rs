@@ -36,7 +36,7 @@ impl Core {
         now: Timestamp,
         ix: Ix,
         next: State,
-        result: TaskResult,
+        result: Arc<TaskResult>,
         change: impl FnOnce(&mut Slot),
     ) {
         self.enter(ix, next, |slot| {
@@ -45,14 +45,14 @@ impl Core {
             slot.run_at = None;
             slot.finished = Some(now);
             slot.error = None;
-            slot.result = Some(Arc::new(result));
+            slot.result = Some(result);
         });
         self.settle(now, ix);
     }
 
     /// Ends a task that gave no result, for that reason.
     pub(super) fn end_without(&mut self, now: Timestamp, ix: Ix, next: State, error: TaskError) {
-        self.end(now, ix, next, TaskResult::failure(error), |_| {});
+        self.end(now, ix, next, TaskResult::failure(error).into(), |_| {});
     }
 
     /// Lets go what waited for an ended task, or cancels it; a chain of any length without recursion.

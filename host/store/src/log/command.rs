@@ -285,9 +285,9 @@ fn read_end(input: &mut In<'_>) -> Read<End> {
     let result = |input: &mut In<'_>| decode::<TaskResult>("result", input.bytes()?);
     let error = |input: &mut In<'_>| decode::<TaskError>("error", input.bytes()?);
     let how = match input.byte()? {
-        0 => How::Succeeded(result(input)?),
-        1 => How::Failed(result(input)?),
-        2 => How::Cancelled(result(input)?),
+        0 => How::Succeeded(result(input)?.into()),
+        1 => How::Failed(result(input)?.into()),
+        2 => How::Cancelled(result(input)?.into()),
         3 => How::Retry { after: input.span()?, error: error(input)? },
         4 => How::Release { after: input.span()?, error: input.option(error)? },
         other => return Err(bad(format!("this version knows no end {other}"))),

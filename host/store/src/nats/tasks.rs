@@ -90,7 +90,7 @@ impl NatsTasks {
         let inline = self.store.config.inline;
         let mut puts = Vec::new();
         for task in tasks {
-            if task.args.bytes.len() > inline || task.args.format == OUTSIDE {
+            if Values::is_outside(&task.args, inline) {
                 let whole = task.encoded_len();
                 puts.extend(Values::take_out(
                     Of::Arguments(task.id),
@@ -109,7 +109,9 @@ impl NatsTasks {
         let mut puts = Vec::new();
         for End { id, how, .. } in ends {
             if let How::Succeeded(result) | How::Failed(result) | How::Cancelled(result) = how
-                && let Some(Value::Inline(payload)) = &mut result.value
+                && let Some(Value::Inline(payload)) = &result.value
+                && Values::is_outside(payload, inline)
+                && let Some(Value::Inline(payload)) = &mut Arc::make_mut(result).value
             {
                 let whole = payload.bytes.len();
                 puts.extend(Values::take_out(Of::Outcome(*id), payload, inline, whole));

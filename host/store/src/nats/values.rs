@@ -125,10 +125,12 @@ impl Values {
         inline: usize,
         whole: usize,
     ) -> Option<Put> {
-        if payload.bytes.len() <= inline && payload.format != OUTSIDE {
-            return None;
-        }
-        Some(Self::take_out_always(of, payload, whole))
+        Self::is_outside(payload, inline).then(|| Self::take_out_always(of, payload, whole))
+    }
+
+    /// Whether a value is kept outside where `inline` bytes are the most in a command.
+    pub(super) fn is_outside(payload: &Payload, inline: usize) -> bool {
+        payload.bytes.len() > inline || payload.format == OUTSIDE
     }
 
     /// Takes a value out, and puts a stand-in in its place.

@@ -155,7 +155,7 @@ impl TaskFloor {
             let end = |lease: &Lease| End {
                 id: lease.id,
                 token: lease.token,
-                how: How::Succeeded(result()),
+                how: How::Succeeded(result().into()),
             };
             self.commit(Command::Finish(leases.iter().map(end).collect()))?;
             drained += leases.len();

@@ -24,7 +24,7 @@ impl RawEnd {
     pub(super) fn of(end: End) -> Self {
         let result = match &end.how {
             How::Succeeded(result) | How::Failed(result) | How::Cancelled(result) => {
-                record::encode(result)
+                record::encode(&**result)
             }
             How::Retry { .. } | How::Release { .. } => Vec::new(),
         };

@@ -180,11 +180,11 @@ pub struct End {
 #[derive(Debug, Clone, PartialEq)]
 pub enum How {
     /// With a result. Ends the task, also when it was to be cancelled: it was faster.
-    Succeeded(TaskResult),
+    Succeeded(Arc<TaskResult>),
     /// Without one, for good. Ends the task.
-    Failed(TaskResult),
+    Failed(Arc<TaskResult>),
     /// It was stopped because somebody called it off. Ends the task.
-    Cancelled(TaskResult),
+    Cancelled(Arc<TaskResult>),
     /// Without one, and there is to be another attempt after this long. A task that was to be cancelled is cancelled.
     Retry {
         /// How long the next attempt waits.

@@ -33,7 +33,7 @@ pub fn fresh() -> u64 {
 }
 
 pub fn success(bytes: &[u8]) -> How {
-    How::Succeeded(TaskResult::success(Payload::raw(bytes)))
+    How::Succeeded(TaskResult::success(Payload::raw(bytes)).into())
 }
 
 pub fn task() -> Task {

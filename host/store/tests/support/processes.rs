@@ -58,7 +58,7 @@ pub async fn claim(store: &dyn TaskStore, session: &Session, max: usize) -> Vec<
 }
 
 pub fn ends(leases: &[Lease]) -> Vec<End> {
-    let how = || How::Succeeded(TaskResult::success(Payload::cbor([7])));
+    let how = || How::Succeeded(TaskResult::success(Payload::cbor([7])).into());
     leases.iter().map(|lease| End { id: lease.id, token: lease.token, how: how() }).collect()
 }
 

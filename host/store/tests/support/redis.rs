@@ -55,7 +55,7 @@ pub fn want(max: usize) -> Want {
 }
 
 pub fn success(id: TaskId, token: omniq_model::Token) -> End {
-    End { id, token, how: How::Succeeded(TaskResult::success(Payload::raw(*b"done"))) }
+    End { id, token, how: How::Succeeded(TaskResult::success(Payload::raw(*b"done")).into()) }
 }
 
 /// Makes the same call again until it is answered, as callers do.

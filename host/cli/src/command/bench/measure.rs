@@ -263,7 +263,7 @@ impl Bench {
             let ends = leases.iter().map(|lease| End {
                 id: lease.id,
                 token: lease.token,
-                how: How::Succeeded(TaskResult::success(Payload::cbor([0xf6]))),
+                how: How::Succeeded(TaskResult::success(Payload::cbor([0xf6])).into()),
             });
             tasks.finish(&session, ends.collect()).await?;
             made += batch;

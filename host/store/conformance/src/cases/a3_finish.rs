@@ -50,7 +50,7 @@ pub(crate) async fn the_result_is_kept_as_it_was_given(kit: &Kit) {
     for result in [inline, stored] {
         let id = kit.enqueue_plain().await;
         let lease = kit.claim_one(&session).await;
-        kit.finish(&session, &lease, How::Succeeded(result.clone())).await;
+        kit.finish(&session, &lease, How::Succeeded(result.clone().into())).await;
         let head = kit.head(id).await;
         assert_eq!((head.result, head.error), (Some(result), None));
     }

@@ -16,7 +16,7 @@ fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) -> TaskEvent 
         lane: lane("acme", "media"),
         attempt: 1,
         session: Some(SessionId::new(7)),
-        error: Some(error("it trapped")),
+        error: Some(Box::new(error("it trapped"))),
         micros: 1500,
         missing: 0,
         what: "resize.thumb".into(),

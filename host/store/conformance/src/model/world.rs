@@ -221,10 +221,10 @@ impl World {
         let failed = || TaskResult::failure(error("it trapped"));
         let how = match ending {
             Ending::Success => {
-                How::Succeeded(TaskResult::success(Payload::raw(token.nonce.to_be_bytes())))
+                How::Succeeded(TaskResult::success(Payload::raw(token.nonce.to_be_bytes())).into())
             }
-            Ending::Failure => How::Failed(failed()),
-            Ending::Cancelled => How::Cancelled(failed()),
+            Ending::Failure => How::Failed(failed().into()),
+            Ending::Cancelled => How::Cancelled(failed().into()),
             Ending::Retry(after) => {
                 How::Retry { after: Duration::from_secs(after), error: error("again") }
             }

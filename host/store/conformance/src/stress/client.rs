@@ -190,7 +190,7 @@ impl Client {
     fn ending(&mut self, id: TaskId, token: Token, attempt: u32) -> How {
         let after = Duration::from_millis(self.rolls.roll() % 2000);
         match self.rolls.below(10) {
-            0 => How::Failed(TaskResult::failure(error("it trapped"))),
+            0 => How::Failed(TaskResult::failure(error("it trapped")).into()),
             1 | 2 if attempt < 3 => How::Retry { after, error: error("it trapped") },
             3 => How::Release { after, error: None },
             _ => succeeded(id, token),
@@ -233,7 +233,11 @@ impl Client {
             let Some(place) = place else { continue };
             self.held.swap_remove(place);
             let why = TaskError::new(Kind::Cancelled, "it was called off");
-            let end = End { id: *id, token: *token, how: How::Cancelled(TaskResult::failure(why)) };
+            let end = End {
+                id: *id,
+                token: *token,
+                how: How::Cancelled(TaskResult::failure(why).into()),
+            };
             let call = self.begin();
             match answered(self.kit.store.finish(session, vec![end.clone()]).await) {
                 Some(answers) => self.end(call, [finished(&end, Some(answers[0]))]),

@@ -12,7 +12,7 @@ pub(super) fn value(id: TaskId, token: Token) -> Vec<u8> {
 }
 
 pub(super) fn succeeded(id: TaskId, token: Token) -> How {
-    How::Succeeded(TaskResult::success(Payload::raw(value(id, token))))
+    How::Succeeded(TaskResult::success(Payload::raw(value(id, token))).into())
 }
 
 pub(super) fn beat(session: SessionId) -> What {

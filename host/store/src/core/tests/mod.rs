@@ -71,15 +71,15 @@ pub(super) fn error() -> TaskError {
 }
 
 pub(super) fn succeeded() -> How {
-    How::Succeeded(TaskResult::success(Payload::cbor([1])))
+    How::Succeeded(TaskResult::success(Payload::cbor([1])).into())
 }
 
 pub(super) fn failed() -> How {
-    How::Failed(TaskResult::failure(error()))
+    How::Failed(TaskResult::failure(error()).into())
 }
 
 pub(super) fn cancelled() -> How {
-    How::Cancelled(TaskResult::failure(TaskError::new(Kind::Cancelled, "stopped")))
+    How::Cancelled(TaskResult::failure(TaskError::new(Kind::Cancelled, "stopped")).into())
 }
 
 pub(super) fn retry(after: Duration) -> How {

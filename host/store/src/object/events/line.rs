@@ -106,7 +106,7 @@ fn is_plain(event: &TaskEvent) -> bool {
     };
     EventKind::from_name(event.kind.name()) == Some(event.kind)
         && event.unknown.is_empty()
-        && event.error.as_ref().is_none_or(plain)
+        && event.error.as_deref().is_none_or(plain)
 }
 
 /// The event of a line.
@@ -148,7 +148,7 @@ fn plain(line: &Map<String, Value>) -> Option<TaskEvent> {
         lane: Lane { tenant: text("tenant")?.parse().ok()?, queue: text("queue")?.parse().ok()? },
         attempt: u32::try_from(number("attempt")?).ok()?,
         session,
-        error,
+        error: error.map(Box::new),
         micros: number("micros")?,
         missing: number("missing")?,
         what: text("what")?.to_owned(),
@@ -172,7 +172,7 @@ mod tests {
             lane: Lane { tenant: "acme".parse().unwrap(), queue: "media/a".parse().unwrap() },
             attempt: 2,
             session: Some(SessionId::new(7)),
-            error: Some(TaskError::new(Kind::Trap, "it \"trapped\"\nhere ☠")),
+            error: Some(Box::new(TaskError::new(Kind::Trap, "it \"trapped\"\nhere ☠"))),
             micros: 1500,
             missing: 0,
             what: "resize.thumb".into(),
@@ -197,10 +197,10 @@ mod tests {
     fn every_event_comes_back_as_it_was() {
         let plain = event();
         let rich = TaskEvent {
-            error: Some(TaskError {
+            error: Some(Box::new(TaskError {
                 value: Some(Payload::cbor([1])),
-                ..plain.error.clone().unwrap()
-            }),
+                ..*plain.error.clone().unwrap()
+            })),
             ..plain.clone()
         };
         let newer = TaskEvent { unknown: [(99, true.into())].into(), ..plain.clone() };
