@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use omniq_model::Lane;
-use omniq_store::{Options, open_tasks};
+use omniq_model::{Lane, Pool, Task, TaskId};
+use omniq_store::{Options, TaskStore, open_tasks};
 use serde_json::json;
 
 use crate::support::built::component;
@@ -270,14 +270,57 @@ fn a_drain_ends_and_says_what_nobody_can_run() {
     assert_eq!(place.task(&done)["state"], "succeeded");
 }
 
+#[test]
+fn a_drain_ends_where_a_module_is_damaged_and_a_push_puts_that_right() {
+    let place = Place::empty();
+    let run = |words: &str| place.run(&format!("--set tasks.url=file:jobs.d {words}"));
+    let push = format!("push {} --module-version 1", wat("jobs"));
+    run(&push).says();
+    let id = run("enqueue jobs add 1 2").says();
+    let bytes = place.path("jobs.d/modules/bytes");
+    let module = fs::read_dir(bytes).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read_dir(module).unwrap().next().unwrap().unwrap().path();
+    fs::write(bytes, "damaged").unwrap();
+    let ended = run("worker --drain").end();
+    assert_eq!(ended.code, 8, "{}", ended.stderr);
+    let part = "1 task whose module is damaged in the store, such as `jobs@1`";
+    let hint = "hint: push `jobs@1` once more";
+    assert!(ended.stderr.contains(part) && ended.stderr.contains(hint), "{}", ended.stderr);
+    assert!(run(&push).says().ends_with("  pushed\n"));
+    assert_eq!(run("worker --drain").end().code, 0);
+    assert_eq!(run(&format!("result {}", id.trim_end())).says(), "3\n");
+}
+
+#[test]
+fn a_drain_ends_where_a_task_is_for_a_pool_that_is_not_there() {
+    let place = Place::with_jobs();
+    let done = place.enqueue("jobs add 1 2");
+    with_tasks(&place, async |tasks| {
+        let info = tasks.get(&[done.parse().unwrap()]).await.unwrap().pop().flatten();
+        let mut task = Task::clone(&info.unwrap().task.unwrap());
+        (task.id, task.pool) = (TaskId::derived(&[b"elsewhere"]), Some(Pool::Process));
+        tasks.enqueue(vec![task]).await.unwrap();
+    });
+    let ended = place.run("worker --drain").end();
+    assert_eq!(ended.code, 8, "{}", ended.stderr);
+    let part = "1 task for a pool that this worker does not have, such as `process`";
+    assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    assert_eq!(place.task(&done)["state"], "succeeded");
+}
+
 /// Holds a queue back, as a program does that embeds the library.
 fn pause(place: &Place, queue: &str) {
+    let lane = Lane { queue: queue.parse().expect("it is a name"), ..Lane::default() };
+    with_tasks(place, async |tasks| tasks.pause(&lane, true).await.expect("it is paused"));
+}
+
+/// Does something with the tasks that no command does.
+fn with_tasks(place: &Place, work: impl AsyncFnOnce(&dyn TaskStore)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be made").block_on(async {
         let url = format!("sqlite:{}", place.path(".omniq/omniq.db").display());
         let tasks = open_tasks(&url, &Options::default()).await.expect("tasks open");
-        let lane = Lane { queue: queue.parse().expect("it is a name"), ..Lane::default() };
-        tasks.pause(&lane, true).await.expect("it is paused");
+        work(&*tasks).await;
         tasks.close().await.expect("tasks close");
     });
 }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use omniq_model::{Module, ModuleFunction, Payload, State, TaskId, TaskResult};
+use omniq_model::{Digest, Module, ModuleFunction, Payload, State, TaskId, TaskResult};
 use omniq_store::{Counts, Filter, Info, Page, Restored};
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -247,6 +247,14 @@ impl Queue {
         self.runtime.wait(self.inner.function(module, function))?
     }
 
+    /// See [`crate::Queue::is_module_sound`].
+    ///
+    /// # Errors
+    /// As there, or this is inside an async runtime.
+    pub fn is_module_sound(&self, digest: &Digest) -> Result<bool> {
+        self.runtime.wait(self.inner.is_module_sound(digest))?
+    }
+
     /// See [`crate::Queue::remove_module`].
     ///
     /// # Errors
@@ -453,7 +461,7 @@ impl NewTask<Queue> {
 }
 
 impl Push<Queue> {
-    /// Pushes the module. The same again changes nothing.
+    /// As [`crate::queue::Push::publish`].
     ///
     /// # Errors
     /// The file cannot be read, the bytes are no component that can be run, other bytes are there under the same name and

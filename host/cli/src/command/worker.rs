@@ -58,8 +58,8 @@ pub struct WorkerArgs {
 const NOTES: &str = "Ctrl-C or SIGTERM: no more tasks are taken, those that run may come to their end, and what still runs after
 the grace is put back without an attempt being counted. A second one ends the process at once; others take its tasks over then.
 `--drain` waits for retries too, and not for tasks that are due later than `retry.max_delay` (5m) from now. Tasks that nobody
-can run as things are, in paused queues or of modules that are not there, are left: it says so and ends with exit code 8. Stopped
-with work left it ends with 130.";
+can run as things are, in paused queues, of modules that are not there or damaged, or for pools that are not there, are left: it
+says so and ends with exit code 8. Stopped with work left it ends with 130.";
 
 pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
     let opened = settings.open(&args.store, Life::Service)?;

@@ -1,6 +1,6 @@
 //! Modules on their way into the store.
 
-use omniq::{Error, Kind};
+use omniq::{Error, Kind, Queue};
 
 use crate::kit::{MATH, queue};
 
@@ -49,6 +49,42 @@ async fn the_version_pushed_last_is_meant_where_none_is_said() {
     assert!(queue.task("math", "one").await.is_err());
     assert!(!queue.remove_module("math@9").await.unwrap());
     assert_eq!(queue.remove_module("math").await.unwrap_err().kind(), Kind::Usage);
+}
+
+#[tokio::test]
+async fn a_version_that_is_pushed_again_is_the_one_pushed_last() {
+    let queue = queue().await;
+    assert!(queue.push("math", OTHER).version("2").await.unwrap().is_new);
+    assert!(queue.task("math", "add").await.is_err());
+    assert!(queue.push("math", MATH).version("1").await.unwrap().is_new);
+    assert_eq!(queue.module("math").await.unwrap().version.as_str(), "1");
+    assert!(!queue.push("math", MATH).version("1").await.unwrap().is_new);
+    assert!(queue.module("math@2").await.is_ok(), "the other one stays");
+}
+
+#[tokio::test]
+async fn damaged_bytes_are_put_right_by_a_push() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", folder.path().join("q").display());
+    let queue = Queue::builder().tasks(&url).open().await.unwrap();
+    let module = queue.push("math", MATH).version("1").await.unwrap().module;
+    assert!(queue.is_module_sound(&module.digest).await.unwrap());
+    let bytes = folder.path().join("q/modules/bytes").join(module.digest.to_hex());
+    let damage = || {
+        for push in std::fs::read_dir(&bytes).unwrap() {
+            std::fs::write(push.unwrap().path(), "damaged").unwrap();
+        }
+    };
+    damage();
+    assert!(!queue.is_module_sound(&module.digest).await.unwrap());
+    assert!(queue.push("math", MATH).version("1").await.unwrap().is_new);
+    assert!(queue.is_module_sound(&module.digest).await.unwrap());
+    // Also where another module has the same ones.
+    assert!(queue.push("maths", MATH).version("1").await.unwrap().is_new);
+    damage();
+    assert!(queue.push("math", MATH).version("1").await.unwrap().is_new);
+    assert!(queue.is_module_sound(&module.digest).await.unwrap());
+    queue.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ impl Kept {
             let same = there.digest == module.digest;
             return if same { Pushed::Unchanged } else { Pushed::Conflict(there.digest) };
         }
-        self.bytes.entry(module.digest).or_insert_with(|| Arc::new(bytes));
+        self.bytes.insert(module.digest, Arc::new(bytes)); // what is there may be damaged, and this is not
         self.modules.entry(module.name.clone()).or_default().push(module);
         Pushed::Created
     }

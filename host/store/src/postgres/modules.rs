@@ -107,8 +107,10 @@ fn digest(bytes: &[u8]) -> Answer<Digest> {
 impl Tx<'_> {
     /// See [`ModuleStore::push`].
     pub(super) async fn push_module(&mut self, module: &Module, bytes: &[u8]) -> Answer<Pushed> {
-        const COMPONENT: &str =
-            "insert into $S.component(digest, bytes) values($1, $2) on conflict do nothing";
+        // What is there may be damaged, and this is not.
+        const COMPONENT: &str = "
+            insert into $S.component as c(digest, bytes) values($1, $2)
+            on conflict (digest) do update set bytes = excluded.bytes where c.bytes <> excluded.bytes";
         const MODULE: &str = "
             insert into $S.module(name, version, digest, command, record) values($1, $2, $3, $4, $5)
             on conflict do nothing returning seq";

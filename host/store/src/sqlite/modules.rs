@@ -105,8 +105,10 @@ impl Tx<'_> {
     /// See [`ModuleStore::push`].
     pub(super) async fn push_module(&mut self, module: &Module, bytes: &[u8]) -> Answer<Pushed> {
         const THERE: &str = "select digest from omniq_module where name = ?1 and version = ?2";
-        const COMPONENT: &str =
-            "insert into omniq_component(digest, bytes) values(?1, ?2) on conflict do nothing";
+        // What is there may be damaged, and this is not.
+        const COMPONENT: &str = "
+            insert into omniq_component(digest, bytes) values(?1, ?2)
+            on conflict do update set bytes = excluded.bytes where bytes <> excluded.bytes";
         const MODULE: &str = "
             insert into omniq_module(name, version, digest, record) values(?1, ?2, ?3, ?4)";
         let there: Option<Vec<u8>> = sqlx::query_scalar(THERE)

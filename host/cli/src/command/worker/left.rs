@@ -3,11 +3,11 @@
 //! Several questions are asked for that, one after the other, while tasks move on in between. "Nothing" is said only
 //! where a second look finds everything as the first one did.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use omniq::{Filter, Name, Queue, State};
-use omniq_model::Kind;
+use omniq::{Filter, Info, Name, Pool, Queue, State};
+use omniq_model::{Kind, ModuleRef};
 
 use crate::output::problem::Problem;
 
@@ -20,9 +20,55 @@ pub struct Left {
     pub soon: u64,
     /// Ready tasks in paused lanes.
     paused: u64,
-    /// Tasks whose module is not there, and one of the modules.
-    missing: u64,
-    module: Option<String>,
+    /// Tasks that cannot be run by a worker like this one, and why one of them cannot.
+    stuck: u64,
+    obstacle: Option<Obstacle>,
+}
+
+/// Why a task cannot be run as things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Obstacle {
+    /// Its module, `name@version`, is not there.
+    Missing(String),
+    /// What is stored for its module is not what was pushed.
+    Damaged(String),
+    /// It is for a pool that this worker does not have.
+    Pool(Pool),
+}
+
+impl Obstacle {
+    /// What there is to say of `count` tasks, one of which it stands before.
+    fn describe(&self, count: u64) -> String {
+        let noun = noun(count);
+        match self {
+            Self::Missing(module) => {
+                format!("{count} {noun} whose module is not there, such as `{module}`")
+            }
+            Self::Damaged(module) => {
+                format!("{count} {noun} whose module is damaged in the store, such as `{module}`")
+            }
+            Self::Pool(pool) => {
+                format!(
+                    "{count} {noun} for a pool that this worker does not have, such as `{pool}`"
+                )
+            }
+        }
+    }
+
+    /// What to do about it.
+    fn hint(&self) -> String {
+        match self {
+            Self::Missing(module) => format!("push `{module}`, and drain again"),
+            Self::Damaged(module) => format!("push `{module}` once more, and drain again"),
+            Self::Pool(_) => String::from(
+                "cancel them and enqueue them for `async` or `thread`, or run a worker that has the pool",
+            ),
+        }
+    }
+}
+
+fn noun(count: u64) -> &'static str {
+    if count == 1 { "task" } else { "tasks" }
 }
 
 impl Left {
@@ -51,9 +97,9 @@ impl Left {
         }
         (left.now, left.paused) = (0, ready);
         if scheduled > 0 && look.is_any_due_soon().await? {
-            match look.missing_module().await? {
+            match look.obstacle().await? {
                 None => left.soon = scheduled,
-                module => (left.missing, left.module) = (scheduled, module),
+                obstacle => (left.stuck, left.obstacle) = (scheduled, obstacle),
             }
         }
         Ok(left)
@@ -62,22 +108,16 @@ impl Left {
     /// # Errors
     /// Tasks are left that nobody can run as things are.
     pub fn held_back(self) -> crate::command::Result {
-        let noun = |count| if count == 1 { "task" } else { "tasks" };
         let mut reasons = Vec::new();
         if self.paused > 0 {
             reasons.push(format!("{} ready {} in paused queues", self.paused, noun(self.paused)));
         }
-        if let Some(module) = &self.module {
-            let (count, noun) = (self.missing, noun(self.missing));
-            reasons.push(format!("{count} {noun} whose module is not there, such as `{module}`"));
-        }
+        reasons.extend(self.obstacle.as_ref().map(|obstacle| obstacle.describe(self.stuck)));
         if reasons.is_empty() {
             return Ok(());
         }
-        let hint = match &self.module {
-            Some(module) => format!("push `{module}`, and drain again"),
-            None => String::from("let the queues go on, and drain again"),
-        };
+        let go_on = || String::from("let the queues go on, and drain again");
+        let hint = self.obstacle.as_ref().map_or_else(go_on, Obstacle::hint);
         let message = format!("nothing more can be run; left: {}", reasons.join(", "));
         Err(Problem::new(Kind::WaitTimeout, message).hint(hint))
     }
@@ -91,8 +131,8 @@ trait Look {
     async fn has_open_lane(&self) -> Result<bool, Problem>;
     /// Whether one of the scheduled tasks is worth waiting for.
     async fn is_any_due_soon(&self) -> Result<bool, Problem>;
-    /// One of the missing modules, if all that is scheduled waits for such.
-    async fn missing_module(&self) -> Result<Option<String>, Problem>;
+    /// What stands before one of the scheduled tasks, if something stands before all of them.
+    async fn obstacle(&self) -> Result<Option<Obstacle>, Problem>;
 }
 
 /// Tasks that are blocked, scheduled, ready and running.
@@ -131,7 +171,7 @@ impl Looks<'_> {
     /// Whether `wanted` is said of one of the scheduled tasks.
     async fn any_scheduled(
         &self,
-        mut wanted: impl FnMut(omniq::Info) -> bool,
+        mut wanted: impl AsyncFnMut(Info) -> Result<bool, Problem>,
     ) -> Result<bool, Problem> {
         const PAGE: usize = 500;
         for filter in &self.filters {
@@ -139,8 +179,10 @@ impl Looks<'_> {
             let mut before = None;
             loop {
                 let page = self.queue.list(&filter, before, PAGE).await?;
-                if page.items.into_iter().any(&mut wanted) {
-                    return Ok(true);
+                for info in page.items {
+                    if wanted(info).await? {
+                        return Ok(true);
+                    }
                 }
                 before = page.next;
                 if before.is_none() {
@@ -189,22 +231,57 @@ impl Look for Looks<'_> {
         }
         // The next one may be of a queue that is none of ours.
         let until = tasks.now().await.map_err(omniq::Error::from)? + self.patience;
-        self.any_scheduled(|info| info.head.run_at.is_none_or(|at| at <= until)).await
+        self.any_scheduled(async |info| Ok(info.head.run_at.is_none_or(|at| at <= until))).await
     }
 
-    async fn missing_module(&self) -> Result<Option<String>, Problem> {
-        let modules = self.queue.modules().await?;
-        let known: HashSet<_> = modules.into_iter().map(|module| module.digest).collect();
-        let mut missing = None;
-        let is_any_there = self.any_scheduled(|info| match info.task {
-            Ok(task) if !known.contains(&task.module.digest) => {
-                missing.get_or_insert(format!("{}@{}", task.module.name, task.module.version));
-                false
-            }
-            _ => true,
+    async fn obstacle(&self) -> Result<Option<Obstacle>, Problem> {
+        let modules = self.queue.modules().await?.into_iter();
+        let mut found = None;
+        // What is known of each module: whether its bytes are what was pushed, once somebody wanted to know.
+        let mut known: HashMap<_, _> = modules.map(|module| (module.digest, None)).collect();
+        let is_any_free = self.any_scheduled(async |info| {
+            let Ok(task) = &info.task else { return Ok(true) };
+            let obstacle = if let Some(pool) = task.pool.filter(|pool| !POOLS.contains(pool)) {
+                Obstacle::Pool(pool)
+            } else {
+                match known.get_mut(&task.module.digest) {
+                    None => Obstacle::Missing(shown(&task.module)),
+                    Some(sound) if was_put_back(&info) => {
+                        let is_sound = match *sound {
+                            Some(is_sound) => is_sound,
+                            // While the store does not answer, nothing speaks against them.
+                            None => *sound.insert(
+                                self.queue
+                                    .is_module_sound(&task.module.digest)
+                                    .await
+                                    .unwrap_or(true),
+                            ),
+                        };
+                        if is_sound {
+                            return Ok(true);
+                        }
+                        Obstacle::Damaged(shown(&task.module))
+                    }
+                    Some(_) => return Ok(true),
+                }
+            };
+            found.get_or_insert(obstacle);
+            Ok(false)
         });
-        Ok(if is_any_there.await? { None } else { missing })
+        Ok(if is_any_free.await? { None } else { found })
     }
+}
+
+/// The pools of this process's worker.
+const POOLS: [Pool; 2] = [Pool::Async, Pool::Thread];
+
+/// Whether the last worker that had it could not run it.
+fn was_put_back(info: &Info) -> bool {
+    info.head.error.as_ref().is_some_and(|error| error.kind == Kind::Unavailable.name())
+}
+
+fn shown(module: &ModuleRef) -> String {
+    format!("{}@{}", module.name, module.version)
 }
 
 #[cfg(test)]
@@ -219,7 +296,7 @@ mod tests {
         counts: RefCell<VecDeque<Vec<[u64; 4]>>>,
         open: bool,
         soon: bool,
-        missing: Option<String>,
+        obstacle: Option<Obstacle>,
     }
 
     impl Look for Script {
@@ -237,14 +314,14 @@ mod tests {
             Ok(self.soon)
         }
 
-        async fn missing_module(&self) -> Result<Option<String>, Problem> {
-            Ok(self.missing.clone())
+        async fn obstacle(&self) -> Result<Option<Obstacle>, Problem> {
+            Ok(self.obstacle.clone())
         }
     }
 
     fn script<const N: usize>(counts: [&[[u64; 4]]; N]) -> Script {
         let counts = RefCell::new(counts.into_iter().map(<[_]>::to_vec).collect());
-        Script { counts, open: false, soon: false, missing: None }
+        Script { counts, open: false, soon: false, obstacle: None }
     }
 
     #[track_caller]
@@ -268,10 +345,9 @@ mod tests {
     #[test]
     fn what_nobody_can_run_is_said() {
         check(&script([&[[0, 0, 3, 0]]]), Left { paused: 3, ..Left::default() });
-        let missing =
-            Script { soon: true, missing: Some("m@1".into()), ..script([&[[0, 2, 0, 0]]]) };
-        let module = Some("m@1".into());
-        check(&missing, Left { missing: 2, module, ..Left::default() });
+        let obstacle = Some(Obstacle::Missing("m@1".into()));
+        let held = Script { soon: true, obstacle: obstacle.clone(), ..script([&[[0, 2, 0, 0]]]) };
+        check(&held, Left { stuck: 2, obstacle, ..Left::default() });
     }
 
     #[test]

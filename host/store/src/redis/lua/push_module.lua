@@ -4,7 +4,7 @@ local call, pack = redis.call, struct.pack
 local field = ARGV[1] .. '\1' .. ARGV[2]
 local there = call('HGET', KEYS[1], field)
 if there then return string.sub(there, 8, 39) end
-call('HSETNX', KEYS[2], ARGV[3], ARGV[5])
+call('HSET', KEYS[2], ARGV[3], ARGV[5]) -- what is there may be damaged, and this is not
 local place = pack('>I7', call('HINCRBY', KEYS[4], 'pushed', 1))
 call('HINCRBY', KEYS[4], ARGV[3], 1)
 call('HSET', KEYS[1], field, place .. ARGV[3] .. ARGV[4])
