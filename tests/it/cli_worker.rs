@@ -308,6 +308,27 @@ fn a_drain_ends_where_a_task_is_for_a_pool_that_is_not_there() {
     assert_eq!(place.task(&done)["state"], "succeeded");
 }
 
+#[test]
+fn an_option_that_cannot_be_is_named() {
+    let place = Place::with_jobs();
+    for (words, part) in [
+        ("worker --threads 100000", "`--threads`"),
+        ("worker --slots 1e9", "`--slots`"),
+        ("worker --queue a=b", "'--queue <NAME>': `a=b` is not a name"),
+        ("enqueue jobs add 1 2 --queue a=b", "'--queue <NAME>'"),
+        ("enqueue jobs add 1 2 --tenant a=b", "'--tenant <NAME>'"),
+        ("push a.wat --name a=b", "'--name <NAME>'"),
+        ("push a.wat --module-version a=b", "'--module-version <VERSION>'"),
+    ] {
+        let ended = place.run(words).end();
+        assert!(ended.code == 2 && ended.stderr.contains(part), "{words}: {}", ended.stderr);
+    }
+    fs::copy(wat("jobs"), place.path("a=b.wat")).unwrap();
+    let ended = place.run("push a=b.wat").end();
+    let hint = "hint: give it one with `--name`";
+    assert!(ended.code == 2 && ended.stderr.contains(hint), "{}", ended.stderr);
+}
+
 /// Holds a queue back, as a program does that embeds the library.
 fn pause(place: &Place, queue: &str) {
     let lane = Lane { queue: queue.parse().expect("it is a name"), ..Lane::default() };

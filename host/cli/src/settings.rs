@@ -92,7 +92,21 @@ impl SettingArgs {
     /// # Errors
     /// A setting is wrong, or asks for what this version does not have.
     pub fn open(&self, store: &StoreArgs, life: Life) -> Result<Opened, Problem> {
-        let sources = self.sources(store);
+        self.open_with(store, life, [])
+    }
+
+    /// The same for a command with options of its own that stand for settings: the option, the setting's key, what was given.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with<'a>(
+        &self,
+        store: &StoreArgs,
+        life: Life,
+        options: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+    ) -> Result<Opened, Problem> {
+        let flag = |sources: Sources, (option, key, text)| sources.flag(option, key, text);
+        let sources = options.into_iter().fold(self.sources(store), flag);
         let config = Config::load(&sources)?;
         let mut warnings = config.warnings.clone();
         warnings.extend(config.supported()?);

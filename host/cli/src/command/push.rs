@@ -1,8 +1,10 @@
 //! `omniq push`: a component into the queue's store of modules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use omniq::Published;
+use omniq::{Name, Published};
+use omniq_model::Kind;
+use omniq_model::id::ParseNameError;
 use serde_json::json;
 
 use crate::component::{self, is_stdin};
@@ -15,17 +17,18 @@ use crate::settings::{SettingArgs, StoreArgs};
 /// Put a component into the queue, so that its functions can be enqueued
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A name and version together stand for the same bytes for ever; the same push again changes nothing."
+    after_help = "A name and version together stand for the same bytes for ever. Pushed again, an older version is the one that is meant from
+then on where none is said, and what was damaged in the store is put right."
 )]
 pub struct PushArgs {
     /// The component: a `.wasm` or `.wat` file, or `-` for stdin
     file: PathBuf,
     /// What tasks call it by [default: the file's name without its ending]
     #[arg(long)]
-    name: Option<String>,
+    name: Option<Name>,
     /// Its version [default: the first twelve digits of its digest]
     #[arg(long, value_name = "VERSION")]
-    module_version: Option<String>,
+    module_version: Option<Name>,
     /// How the answer is written to stdout
     #[arg(short = 'o', long, value_enum, default_value = "text")]
     format: Format,
@@ -75,24 +78,29 @@ impl PushArgs {
 
 pub fn run(args: &PushArgs, settings: &SettingArgs) -> super::Result {
     let component = component::read(&args.file, &args.rules.rules())?;
-    let stem = || {
-        let stem = args.file.file_stem().filter(|_| !is_stdin(&args.file));
-        stem.map(|stem| stem.to_string_lossy().into_owned())
-    };
-    let name = args.name.clone().or_else(stem).ok_or_else(|| {
-        Problem::new(omniq_model::Kind::Usage, "a component from stdin has no name")
-            .hint("give it one with `--name`")
-    })?;
+    let name = args.name.clone().map_or_else(|| name_of(&args.file), Ok)?;
     let bytes = component.inspected().bytes().to_vec();
     let published = queue::with(settings, &args.store, Presence::Made, async |queue| {
-        let push = queue.push(name, bytes).rules(args.rules.rules());
+        let push = queue.push(name.as_str(), bytes).rules(args.rules.rules());
         let push = match &args.module_version {
-            Some(version) => push.version(version),
+            Some(version) => push.version(version.as_str()),
             None => push,
         };
         Ok(push.await?)
     })?;
     write_stdout(text(&published, args.format).as_bytes())
+}
+
+/// What a component is called where nobody says so.
+///
+/// # Errors
+/// Its file's name is no name for a module.
+fn name_of(file: &Path) -> Result<Name, Problem> {
+    let nameless = |text: String| Problem::new(Kind::Usage, text).hint("give it one with `--name`");
+    let stem = file.file_stem().filter(|_| !is_stdin(file));
+    let stem = stem.ok_or_else(|| nameless(String::from("a component from stdin has no name")))?;
+    let parsed = stem.to_string_lossy().parse();
+    parsed.map_err(|error: ParseNameError| nameless(error.to_string()))
 }
 
 fn text(published: &Published, format: Format) -> String {

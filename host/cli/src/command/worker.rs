@@ -2,7 +2,6 @@
 
 mod left;
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use omniq::worker::WorkerHandle;
@@ -28,16 +27,16 @@ use left::Left;
 pub struct WorkerArgs {
     /// Run the tasks of this queue; repeat it for more [default: all queues]
     #[arg(long, value_name = "NAME")]
-    queue: Vec<String>,
+    queue: Vec<Name>,
     /// The most tasks at once [default: the settings', 32 for each processor]
     #[arg(long, value_name = "N")]
-    slots: Option<NonZeroU32>,
+    slots: Option<String>,
     /// The pool of tasks that do not ask for one: `async` for those that mostly wait, `thread` for those that compute
     #[arg(long, value_name = "POOL")]
     pool: Option<PoolArg>,
     /// Threads of each pool [default: the settings', one for each processor]
     #[arg(long, value_name = "N")]
-    threads: Option<NonZeroU32>,
+    threads: Option<String>,
     /// What it is called, for people [default: the machine's name and the number of the process]
     #[arg(long)]
     name: Option<String>,
@@ -62,24 +61,26 @@ can run as things are, in paused queues, of modules that are not there or damage
 says so and ends with exit code 8. Stopped with work left it ends with 130.";
 
 pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
-    let opened = settings.open(&args.store, Life::Service)?;
+    let options =
+        [("--slots", "workers.max", &args.slots), ("--threads", "workers.threads", &args.threads)];
+    let options =
+        options.into_iter().filter_map(|(option, key, text)| Some((option, key, text.as_deref()?)));
+    let opened = settings.open_with(&args.store, Life::Service, options)?;
     let grants = args.grants.grants()?;
-    let queues = args.queue.iter().map(|name| name.parse::<Name>()).collect::<Result<Vec<_>, _>>();
-    let queues = queues.map_err(omniq::Error::from)?;
     let grace = args.grace.map_or(opened.config.workers.shutdown_grace, |Span(grace)| grace);
     let stop = Stop::on_signals("stopping; once more to end at once\n");
     queue::block_on(async {
         let queue = queue::open(opened, Presence::Made).await?;
         let worker = settings_of(args, queue.worker()).grants(grants).start().await?;
         let worked = if args.drain {
-            drain(&queue, &worker, &queues, &stop).await
+            drain(&queue, &worker, &args.queue, &stop).await
         } else {
             until_asked(&worker, &stop).await
         };
         let stats = worker.stop(grace).await;
         // What was under way has come to its end by now, which may have been all there was.
         let worked = match worked {
-            Ok(()) if args.drain && stop.is_asked() => left_behind(&queue, &queues).await,
+            Ok(()) if args.drain && stop.is_asked() => left_behind(&queue, &args.queue).await,
             worked => worked,
         };
         let closed = queue.close().await;
@@ -90,15 +91,10 @@ pub fn run(args: &WorkerArgs, settings: &SettingArgs) -> super::Result {
 }
 
 fn settings_of(args: &WorkerArgs, mut worker: WorkerBuilder) -> WorkerBuilder {
-    worker = args.queue.iter().fold(worker, WorkerBuilder::queue).rules(args.rules.rules());
-    if let Some(slots) = args.slots {
-        worker = worker.slots(slots);
-    }
+    let named = |worker: WorkerBuilder, name: &Name| worker.queue(name.as_str());
+    worker = args.queue.iter().fold(worker, named).rules(args.rules.rules());
     if let Some(pool) = args.pool {
         worker = worker.pool(pool.0);
-    }
-    if let Some(threads) = args.threads {
-        worker = worker.threads(threads);
     }
     match &args.name {
         Some(name) => worker.name(name),

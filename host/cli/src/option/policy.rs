@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use omniq::{NewTask, Pool, Scope};
+use omniq::{Name, NewTask, Pool, Scope};
 use omniq_model::Kind;
 
 use super::quantity::{Bytes, Count, Span};
@@ -19,10 +19,10 @@ const HEADING: &str = "How it is treated";
 pub struct PolicyArgs {
     /// The queue it waits in [default: default]
     #[arg(long, value_name = "NAME")]
-    queue: Option<String>,
+    queue: Option<Name>,
     /// Whose task it is [default: default]
     #[arg(long, value_name = "NAME")]
-    tenant: Option<String>,
+    tenant: Option<Name>,
     /// How urgent it is within its queue: -9 to 9, higher first [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
@@ -88,8 +88,8 @@ impl PolicyArgs {
                 None => task,
             }
         }
-        task = set(task, self.queue.as_ref(), NewTask::queue);
-        task = set(task, self.tenant.as_ref(), NewTask::tenant);
+        task = set(task, self.queue.as_ref().map(Name::as_str), NewTask::queue);
+        task = set(task, self.tenant.as_ref().map(Name::as_str), NewTask::tenant);
         task = set(task, self.priority, NewTask::priority);
         task = set(task, self.delay, |task, span| task.delay(span.0));
         task = set(task, self.at, |task, moment| task.at(moment.0));

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -23,6 +24,9 @@ use crate::keeper::{self, Keeper};
 use crate::pool::{self, Report};
 use crate::stores::Stores;
 
+/// Threads a pool may have, as the setting `workers.threads`; more than a machine has to give end the process.
+const THREADS: RangeInclusive<usize> = 1..=4096;
+
 /// Why a worker could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +37,9 @@ pub enum StartError {
     /// This version has no such pool.
     #[error("there is no pool `{0}` in this version; it has `async` and `thread`")]
     Pool(Pool),
+    /// A worker has no such number of threads.
+    #[error("a worker's pool has 1 to 4096 threads, got {0}")]
+    Threads(usize),
     /// The machine refuses what a worker needs.
     #[error("could not start {what}")]
     Host {
@@ -64,6 +71,9 @@ impl Worker {
     ) -> Result<WorkerHandle, StartError> {
         if !matches!(options.pool, Pool::Async | Pool::Thread) {
             return Err(StartError::Pool(options.pool));
+        }
+        if !THREADS.contains(&options.threads) {
+            return Err(StartError::Threads(options.threads));
         }
         let session = again(|| open_session(&*stores.tasks, &options)).await?;
         let seed = options.seed.unwrap_or_else(random);

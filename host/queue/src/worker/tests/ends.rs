@@ -159,6 +159,13 @@ async fn a_pool_that_is_not_there_is_said_at_once() {
     let (ends, sink) = (kit.ends.clone(), kit.sink.clone());
     let refused = Worker::start(kit.stores.clone(), sandbox(), options, ends, sink).await;
     assert!(refused.unwrap_err().to_string().contains("no pool `process`"));
+    for threads in [0, 100_000] {
+        let options = WorkerOptions { threads, ..thread() };
+        let (ends, sink) = (kit.ends.clone(), kit.sink.clone());
+        let refused = Worker::start(kit.stores.clone(), sandbox(), options, ends, sink).await;
+        let text = refused.unwrap_err().to_string();
+        assert_eq!(text, format!("a worker's pool has 1 to 4096 threads, got {threads}"));
+    }
 
     let add = kit.push(component(ADD, ADD_TYPE)).await;
     let worker = kit.start(thread()).await;
