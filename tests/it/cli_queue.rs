@@ -270,6 +270,13 @@ fn the_dead_letter_queue_is_about_what_has_failed_even_by_id() {
     let both = place.run(&format!("dlq rm {succeeded} {failed}")).end();
     assert_eq!((both.code, &*both.text()), (6, "1 removed, 1 left as they are\n"));
     assert_eq!(place.omniq(["task", "rm", &succeeded]).says(), "1 removed\n");
+    // Nor is one retried whose unique key is another's by now.
+    let first = place.enqueue("jobs broken --retries 0 --unique k");
+    assert_eq!(place.run("worker --drain").end().code, 0);
+    place.enqueue("jobs add 1 2 --unique k");
+    let refused = fails(&place, &format!("dlq retry {first}"), 6, "conflict");
+    let part = "is failed, and another one has its unique key `k` by now";
+    assert!(refused.stderr.contains(part), "{}", refused.stderr);
     let refused = fails(&place, "dlq list state:ready", 2, "usage");
     assert!(refused.stderr.contains("is about tasks whose state is failed"), "{}", refused.stderr);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -280,13 +281,18 @@ fn a_drain_ends_where_a_module_is_damaged_and_a_push_puts_that_right() {
     let bytes = place.path("jobs.d/modules/bytes");
     let module = fs::read_dir(bytes).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read_dir(module).unwrap().next().unwrap().unwrap().path();
-    fs::write(bytes, "damaged").unwrap();
-    let ended = run("worker --drain").end();
-    assert_eq!(ended.code, 8, "{}", ended.stderr);
-    let part = "1 task whose module is damaged in the store, such as `jobs@1`";
-    let hint = "hint: push `jobs@1` once more";
-    assert!(ended.stderr.contains(part) && ended.stderr.contains(hint), "{}", ended.stderr);
-    assert!(run(&push).says().ends_with("  pushed\n"));
+    // Also where only the record of the module is left.
+    let damages: [fn(&PathBuf) -> std::io::Result<()>; 2] =
+        [|bytes| fs::write(bytes, "damaged"), |bytes| fs::remove_file(bytes)];
+    for damage in damages {
+        damage(&bytes).unwrap();
+        let ended = run("worker --drain").end();
+        assert_eq!(ended.code, 8, "{}", ended.stderr);
+        let part = "1 task whose module is damaged in the store, such as `jobs@1`";
+        let hint = "hint: push `jobs@1` once more, and drain again";
+        assert!(ended.stderr.contains(part) && ended.stderr.contains(hint), "{}", ended.stderr);
+    }
+    assert!(run(&push).says().ends_with("  unchanged\n"));
     assert_eq!(run("worker --drain").end().code, 0);
     assert_eq!(run(&format!("result {}", id.trim_end())).says(), "3\n");
 }
@@ -314,6 +320,7 @@ fn an_option_that_cannot_be_is_named() {
     for (words, part) in [
         ("worker --threads 100000", "`--threads`"),
         ("worker --slots 1e9", "`--slots`"),
+        ("worker --slots=", "'--slots <N>'"),
         ("worker --queue a=b", "'--queue <NAME>': `a=b` is not a name"),
         ("enqueue jobs add 1 2 --queue a=b", "'--queue <NAME>'"),
         ("enqueue jobs add 1 2 --tenant a=b", "'--tenant <NAME>'"),

@@ -105,8 +105,7 @@ impl SettingArgs {
         life: Life,
         options: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
     ) -> Result<Opened, Problem> {
-        let flag = |sources: Sources, (option, key, text)| sources.flag(option, key, text);
-        let sources = options.into_iter().fold(self.sources(store), flag);
+        let sources = self.sources(store, options);
         let config = Config::load(&sources)?;
         let mut warnings = config.warnings.clone();
         warnings.extend(config.supported()?);
@@ -120,7 +119,7 @@ impl SettingArgs {
     /// # Errors
     /// A setting is wrong.
     pub fn load(&self, store: &StoreArgs) -> Result<Config, Problem> {
-        Ok(Config::load(&self.sources(store))?)
+        Ok(Config::load(&self.sources(store, []))?)
     }
 
     /// Starts the log of a command that needs no queue, and so no other setting: no file is read but one that was named.
@@ -135,7 +134,7 @@ impl SettingArgs {
             );
             return Err(Problem::new(Kind::Usage, text));
         }
-        let sources = self.sources(&StoreArgs::default());
+        let sources = self.sources(&StoreArgs::default(), []);
         let sources = if self.config.is_some() { sources } else { sources.without_file() };
         let log = Log::load(&sources)?;
         self.start_log(&log, sources, Life::Command)?;
@@ -151,7 +150,11 @@ impl SettingArgs {
     }
 
     /// What the settings are read from; the special flags are weaker than `--set`, which is more exact.
-    fn sources(&self, store: &StoreArgs) -> Sources {
+    fn sources<'a>(
+        &self,
+        store: &StoreArgs,
+        options: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+    ) -> Sources {
         let mut sources = Sources::of_process();
         if let Some(path) = &self.config {
             sources = sources.file(path);
@@ -161,6 +164,9 @@ impl SettingArgs {
         }
         if let Some(url) = &store.store {
             sources = sources.flag("--store", "tasks.url", url);
+        }
+        for (option, key, text) in options {
+            sources = sources.flag(option, key, text);
         }
         self.set.iter().fold(sources, |sources, set| {
             sources.flag(&format!("--set {}", set.key), &set.key, &set.value)

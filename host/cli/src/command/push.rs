@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use omniq::{Name, Published};
-use omniq_model::Kind;
+use omniq::{Name, Published, Queue};
 use omniq_model::id::ParseNameError;
+use omniq_model::{Kind, Module};
 use serde_json::json;
 
 use crate::component::{self, is_stdin};
 use crate::option::limits::RuleArgs;
+use crate::output::console;
 use crate::output::problem::{Problem, write_stdout};
 use crate::output::value::Format as ErrorFormat;
 use crate::queue::{self, Presence};
@@ -17,8 +18,8 @@ use crate::settings::{SettingArgs, StoreArgs};
 /// Put a component into the queue, so that its functions can be enqueued
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A name and version together stand for the same bytes for ever. Pushed again, an older version is the one that is meant from
-then on where none is said, and what was damaged in the store is put right."
+    after_help = "A name and version together stand for the same bytes for ever; the same push again changes nothing, but puts right what was
+damaged in the store."
 )]
 pub struct PushArgs {
     /// The component: a `.wasm` or `.wat` file, or `-` for stdin
@@ -86,9 +87,26 @@ pub fn run(args: &PushArgs, settings: &SettingArgs) -> super::Result {
             Some(version) => push.version(version.as_str()),
             None => push,
         };
-        Ok(push.await?)
+        let published = push.await?;
+        if !published.is_new {
+            tell_of_newer(&queue, &published.module).await?;
+        }
+        Ok(published)
     })?;
     write_stdout(text(&published, args.format).as_bytes())
+}
+
+/// Warns where an older version was pushed again: it is not the one that is meant where none is said.
+async fn tell_of_newer(queue: &Queue, module: &Module) -> Result<(), Problem> {
+    let Module { name, version, .. } = module;
+    let current = queue.module(name.as_str()).await?.version;
+    if current != *version {
+        console::warning(&format!(
+            "`{name}` without a version still means `{name}@{current}`, which was pushed later; say `{name}@{version}`, or \
+             forget the other one with `omniq module rm {name}@{current}`"
+        ));
+    }
+    Ok(())
 }
 
 /// What a component is called where nobody says so.
@@ -100,7 +118,12 @@ fn name_of(file: &Path) -> Result<Name, Problem> {
     let stem = file.file_stem().filter(|_| !is_stdin(file));
     let stem = stem.ok_or_else(|| nameless(String::from("a component from stdin has no name")))?;
     let parsed = stem.to_string_lossy().parse();
-    parsed.map_err(|error: ParseNameError| nameless(error.to_string()))
+    let name: Name = parsed.map_err(|error: ParseNameError| nameless(error.to_string()))?;
+    if name.as_str().contains('@') {
+        let text = format!("`{name}` has an `@`, which stands between a module's name and version");
+        return Err(nameless(text));
+    }
+    Ok(name)
 }
 
 fn text(published: &Published, format: Format) -> String {

@@ -4,6 +4,7 @@ mod left;
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use omniq::worker::WorkerHandle;
 use omniq::{Name, Queue, WorkerBuilder};
 use omniq_model::Kind;
@@ -19,7 +20,7 @@ use crate::output::console;
 use crate::output::problem::Problem;
 use crate::queue::{self, Presence};
 use crate::settings::{Life, SettingArgs, StoreArgs};
-use left::Left;
+use left::{Left, Looks};
 
 /// Run tasks until told to stop
 #[derive(Debug, clap::Args)]
@@ -29,13 +30,13 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "NAME")]
     queue: Vec<Name>,
     /// The most tasks at once [default: the settings', 32 for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = NonEmptyStringValueParser::new())]
     slots: Option<String>,
     /// The pool of tasks that do not ask for one: `async` for those that mostly wait, `thread` for those that compute
     #[arg(long, value_name = "POOL")]
     pool: Option<PoolArg>,
     /// Threads of each pool [default: the settings', one for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = NonEmptyStringValueParser::new())]
     threads: Option<String>,
     /// What it is called, for people [default: the machine's name and the number of the process]
     #[arg(long)]
@@ -150,10 +151,11 @@ async fn drain(
     const PACE: Duration = Duration::from_millis(50);
     let tasks = &queue.stores().tasks;
     let bar = Bar::new("done", Some(0));
+    let looks = Looks::new(queue, queues);
     loop {
         let seen: Changes = tasks.changes(Interest::Ends);
         let left = tokio::select! {
-            left = Left::of(queue, queues) => left?,
+            left = Left::of(&looks) => left?,
             () = stop.asked() => return Ok(()),
         };
         let done = ended(worker);
@@ -175,7 +177,7 @@ async fn drain(
 
 /// Refuses to call queues drained that are not, once the process was asked to end.
 async fn left_behind(queue: &Queue, queues: &[Name]) -> super::Result {
-    let left = Left::of(queue, queues).await?;
+    let left = Left::of(&Looks::new(queue, queues)).await?;
     let count = left.now + left.soon;
     if count == 0 {
         return left.held_back();

@@ -19,8 +19,7 @@ use crate::error::{Error, Result};
 pub struct Published {
     /// What is known of it.
     pub module: Module,
-    /// Whether the push changed anything: `false` where the same bytes were there under the same name and version, as the
-    /// ones pushed last.
+    /// Whether it was put there now; the same bytes may have been there under the same name and version.
     pub is_new: bool,
 }
 
@@ -81,8 +80,7 @@ impl<Q> Push<Q> {
 }
 
 impl Push<Queue> {
-    /// Pushes the module. The same again changes nothing; an older version that is pushed again is the one pushed last from
-    /// then on, and bytes that were damaged in the store are put right.
+    /// Pushes the module. The same again changes nothing, but puts right what was damaged in the store.
     ///
     /// # Errors
     /// The file cannot be read, the bytes are no component that can be run, other bytes are there under the same name and
@@ -100,21 +98,7 @@ impl Push<Queue> {
         let pushed = queue.shared().clock.now();
         let module = Module { pushed, ..module(name, version, inspection) };
         let bytes = inspected.bytes().to_vec();
-        let modules = &queue.shared().stores.modules;
-        let mut answer = modules.push(module.clone(), bytes.clone()).await?;
-        if answer == Pushed::Unchanged && !queue.is_as_pushed(&module).await? {
-            // Until it is there again its tasks wait, and a process that dies here is one that has not pushed it.
-            modules.remove(&module.name, &module.version).await?;
-            answer = modules.push(module.clone(), bytes).await?;
-            if !queue.is_module_sound(&module.digest).await? {
-                let place = format!("the module store ({})", modules.name());
-                let reason = format!(
-                    "it gives other bytes for {} than were pushed just now, and will until all modules of that digest are forgotten",
-                    module.digest
-                );
-                return Err(omniq_store::Error::Corrupt { place, reason }.into());
-            }
-        }
+        let answer = queue.shared().stores.modules.push(module.clone(), bytes).await?;
         queue.shared().catalog.forget();
         match answer {
             Pushed::Created => Ok(Published { module, is_new: true }),
@@ -146,13 +130,6 @@ impl Queue {
     /// A component in a file, `.wasm` or `.wat`, to be pushed under the file's name: complete it and `.await` it.
     pub fn push_file(&self, path: impl AsRef<Path>) -> Push<Self> {
         Push::of_file(self.clone(), path.as_ref().to_owned())
-    }
-
-    /// Whether the module of its name that was pushed last is this one, and its bytes are in order.
-    async fn is_as_pushed(&self, module: &Module) -> Result<bool> {
-        let current = self.shared().stores.modules.find(&module.name, None).await?;
-        let is_current = current.is_some_and(|current| current.version == module.version);
-        Ok(is_current && self.is_module_sound(&module.digest).await?)
     }
 
     /// Whether the bytes of that digest are in the module store as they were pushed: neither missing nor damaged.

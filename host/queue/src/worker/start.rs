@@ -61,7 +61,8 @@ impl Worker {
     /// Dropping the future before it is ready may leave a session behind that dies by itself.
     ///
     /// # Errors
-    /// [`StartError`]: the store does not answer, or the machine has no thread to give.
+    /// [`StartError`]: there is no such pool or number of threads, the store does not answer, or the machine has no thread to
+    /// give.
     pub async fn start(
         stores: Stores,
         sandbox: Sandbox,

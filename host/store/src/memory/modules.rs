@@ -37,11 +37,14 @@ impl Kept {
     }
 
     fn push(&mut self, module: Module, bytes: Vec<u8>) -> Pushed {
-        if let Some(there) = self.find(&module.name, Some(&module.version)) {
-            let same = there.digest == module.digest;
-            return if same { Pushed::Unchanged } else { Pushed::Conflict(there.digest) };
+        let there = self.find(&module.name, Some(&module.version)).map(|there| there.digest);
+        if let Some(other) = there.filter(|there| *there != module.digest) {
+            return Pushed::Conflict(other);
         }
-        self.bytes.insert(module.digest, Arc::new(bytes)); // what is there may be damaged, and this is not
+        self.bytes.insert(module.digest, Arc::new(bytes));
+        if there.is_some() {
+            return Pushed::Unchanged;
+        }
         self.modules.entry(module.name.clone()).or_default().push(module);
         Pushed::Created
     }

@@ -6,7 +6,7 @@ use omniq_model::{Digest, Module, Name};
 use super::config::Config;
 use super::engine::Handle;
 use super::entry::{Answer, Entry};
-use super::fault::NAME;
+use super::fault::{Fault, NAME};
 use super::tasks::NatsTasks;
 use crate::{Error, ModuleStore, Pushed, Result};
 
@@ -35,6 +35,24 @@ impl NatsModules {
         Self { store: tasks.store.beside() }
     }
 
+    /// Sees to it that these are the bytes of that digest, which others had pushed before.
+    async fn mend(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let action = "push a module";
+        let object = self.store.read_all(action, |state, _| state.module_bytes(digest)).await?;
+        let Some(object) = object else { return Ok(()) }; // removed since
+        let values = self.store.values()?;
+        let is_sound = match values.object(&object).await {
+            Ok(there) => there.as_deref() == Some(bytes),
+            Err(Fault::Corrupt(_)) => false,
+            Err(fault) => return Err(self.store.error(fault, action)),
+        };
+        if !is_sound {
+            let put = values.put_large(&object, bytes).await;
+            put.map_err(|fault| self.store.error(fault, action))?;
+        }
+        Ok(())
+    }
+
     /// Removes an object that nothing points to. What fails is left over, and found by the sweep.
     async fn remove_object(&self, object: &str) {
         if let Ok(values) = self.store.values() {
@@ -55,11 +73,15 @@ impl ModuleStore for NatsModules {
         let object = format!("module.{:?}.{:016x}", module.digest, super::random());
         let put = self.store.values()?.put_large(&object, &bytes).await;
         let by = put.map_err(|fault| self.store.error(fault, action))?;
+        let digest = module.digest;
         let entry = Entry::PushModule(Box::new(module), object.clone());
         match self.store.ask_by(entry, Some(by), action).await? {
             Answer::Pushed(pushed, kept) => {
                 if !kept {
                     self.remove_object(&object).await;
+                }
+                if !kept && !matches!(pushed, Pushed::Conflict(_)) {
+                    self.mend(&digest, &bytes).await?;
                 }
                 Ok(pushed)
             }

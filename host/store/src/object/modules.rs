@@ -7,9 +7,9 @@
 //! in between leaves bytes that nobody points to, never a record without bytes.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use omniq_model::{Digest, Module, Name, record};
-use sha2::{Digest as _, Sha256};
 
 use super::Root;
 use super::objects::{NAME, Objects, WIDTH, corrupt, part, random};
@@ -56,17 +56,39 @@ impl ObjectModules {
         Ok(versions)
     }
 
-    /// Whose the version is that could not be created.
-    async fn whose(&self, version: &Version) -> Result<Option<Pushed>> {
-        let there = self.read(record_name(&version.module), "push a module").await?;
-        Ok(there.map(|there| match () {
-            // An earlier try of this very call, whose answer was lost.
-            () if there.bytes == version.bytes => Pushed::Created,
-            () if there.module.digest == version.module.digest => Pushed::Unchanged,
-            () => Pushed::Conflict(there.module.digest),
-        }))
+    /// Whose the version is that could not be created; where it is the same, its bytes are these from then on.
+    async fn whose(&self, version: &Version, bytes: &Bytes) -> Result<Option<Pushed>> {
+        let there = self.read(record_name(&version.module), ACTION).await?;
+        let Some(there) = there else { return Ok(None) };
+        if there.module.digest != version.module.digest {
+            return Ok(Some(Pushed::Conflict(there.module.digest)));
+        }
+        self.mend(&there, bytes).await?;
+        // An earlier try of this very call, whose answer was lost, has the same bytes.
+        let is_own = there.bytes == version.bytes;
+        Ok(Some(if is_own { Pushed::Created } else { Pushed::Unchanged }))
+    }
+
+    /// Sees to it that these are the bytes of a version, and those of all others with the same digest.
+    async fn mend(&self, version: &Version, bytes: &Bytes) -> Result<()> {
+        let own = version.bytes_name();
+        let mut names = self.objects.list(&bytes_folder(&version.module.digest), ACTION).await?;
+        names.retain(|name| **name != *own);
+        if self.objects.get(&own, ACTION).await?.is_none_or(|there| there != *bytes) {
+            self.objects.replace(&own, bytes.clone(), ACTION).await?;
+        }
+        for name in names {
+            // One that was removed meanwhile stays away.
+            if self.objects.get(&name, ACTION).await?.is_some_and(|there| there != *bytes) {
+                self.objects.replace(&name, bytes.clone(), ACTION).await?;
+            }
+        }
+        Ok(())
     }
 }
+
+/// What a push is called in errors.
+const ACTION: &str = "push a module";
 
 #[async_trait]
 impl ModuleStore for ObjectModules {
@@ -75,21 +97,22 @@ impl ModuleStore for ObjectModules {
     }
 
     async fn push(&self, module: Module, bytes: Vec<u8>) -> Result<Pushed> {
-        const ACTION: &str = "push a module";
+        let bytes = Bytes::from(bytes);
         let mut version = Version { module, number: 0, bytes: random()? };
-        if let Some(there) = self.whose(&version).await? {
+        if let Some(there) = self.whose(&version, &bytes).await? {
             return Ok(there);
         }
         let others = self.versions(&folder(&version.module.name), ACTION).await?;
         version.number = others.first().map_or(1, |newest| newest.number.saturating_add(1));
-        self.objects.create(&version.bytes_name(), bytes.into(), ACTION).await?;
+        self.objects.create(&version.bytes_name(), bytes.clone(), ACTION).await?;
         failpoint::hit("object.modules.bytes");
         let (name, record) = (record_name(&version.module), version.encode());
         loop {
             if self.objects.create(&name, record.clone().into(), ACTION).await? {
+                self.mend(&version, &bytes).await?;
                 return Ok(Pushed::Created);
             }
-            if let Some(there) = self.whose(&version).await? {
+            if let Some(there) = self.whose(&version, &bytes).await? {
                 if there != Pushed::Created {
                     self.objects.delete(&version.bytes_name(), ACTION).await?;
                 }
@@ -113,18 +136,13 @@ impl ModuleStore for ObjectModules {
 
     async fn bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         const ACTION: &str = "read a module";
-        let folder = format!("modules/bytes/{}", digest.to_hex());
-        let names = self.objects.list(&folder, ACTION).await?;
-        let mut damaged = None;
-        for name in &names {
+        for name in self.objects.list(&bytes_folder(digest), ACTION).await? {
             // One that was removed meanwhile is as good as any other.
-            let Some(bytes) = self.objects.get(name, ACTION).await? else { continue };
-            if names.len() == 1 || Digest::from_sha256(Sha256::digest(&bytes).into()) == *digest {
+            if let Some(bytes) = self.objects.get(&name, ACTION).await? {
                 return Ok(Some(bytes.into()));
             }
-            damaged = Some(bytes.into());
         }
-        Ok(damaged)
+        Ok(None)
     }
 
     async fn list(&self) -> Result<Vec<Module>> {
@@ -153,6 +171,10 @@ fn folder(name: &Name) -> String {
     format!("modules/version/{}", part(name.as_str()))
 }
 
+fn bytes_folder(digest: &Digest) -> String {
+    format!("modules/bytes/{}", digest.to_hex())
+}
+
 fn record_name(module: &Module) -> String {
     format!("{}/{}", folder(&module.name), part(module.version.as_str()))
 }
@@ -164,7 +186,7 @@ const HEAD: usize = 19;
 impl Version {
     fn bytes_name(&self) -> String {
         let push: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("modules/bytes/{}/{push}", self.module.digest.to_hex())
+        format!("{}/{push}", bytes_folder(&self.module.digest))
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -128,16 +128,15 @@ impl Tx<'_> {
             .bind(record::encode(module))
             .fetch_optional(&mut *self.conn)
             .await?;
-        let Some(made) = made else {
+        if made.is_none() {
             let query = self.query(THERE).bind(name.to_owned()).bind(version.to_owned());
             let there = digest(query.fetch_one(&mut *self.conn).await?.try_get(0)?)?;
-            return Ok(if there == module.digest {
-                Pushed::Unchanged
-            } else {
-                Pushed::Conflict(there)
-            });
-        };
+            if there != module.digest {
+                return Ok(Pushed::Conflict(there));
+            }
+        }
         self.query(COMPONENT).bind(hash).bind(bytes.to_vec()).execute(&mut *self.conn).await?;
+        let Some(made) = made else { return Ok(Pushed::Unchanged) };
         let names =
             module.functions.iter().map(|function| (clean(&function.short), clean(&function.name)));
         let (shorts, names): (Vec<String>, Vec<String>) = names.unzip();

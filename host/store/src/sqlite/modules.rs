@@ -116,10 +116,9 @@ impl Tx<'_> {
             .bind(module.version.as_str().to_owned())
             .fetch_optional(&mut *self.conn)
             .await?;
-        if let Some(there) = there {
-            let there = digest(&there)?;
-            let same = there == module.digest;
-            return Ok(if same { Pushed::Unchanged } else { Pushed::Conflict(there) });
+        let there = there.as_deref().map(digest).transpose()?;
+        if let Some(other) = there.filter(|there| *there != module.digest) {
+            return Ok(Pushed::Conflict(other));
         }
         let hash = module.digest.as_bytes().to_vec();
         sqlx::query(COMPONENT)
@@ -127,6 +126,9 @@ impl Tx<'_> {
             .bind(bytes.to_vec())
             .execute(&mut *self.conn)
             .await?;
+        if there.is_some() {
+            return Ok(Pushed::Unchanged);
+        }
         sqlx::query(MODULE)
             .bind(module.name.as_str().to_owned())
             .bind(module.version.as_str().to_owned())

@@ -27,7 +27,9 @@ pub trait ModuleStore: fmt::Debug + Send + Sync + 'static {
     /// The backend's name.
     fn name(&self) -> &'static str;
 
-    /// Keeps a module. Name and version together belong to one digest for ever, unless it is removed.
+    /// Keeps a module. Name and version together belong to one digest for ever, unless it is removed. Unless there is a
+    /// conflict, what [`Self::bytes`] gives for the digest afterwards is what was given here, whatever was there: it may have
+    /// been damaged.
     async fn push(&self, module: Module, bytes: Vec<u8>) -> Result<Pushed>;
 
     /// The module of that name: the given version, or the one pushed last.

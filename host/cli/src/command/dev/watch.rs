@@ -91,7 +91,13 @@ async fn push(queue: &Queue, path: &Path, rules: &Rules) -> Result<Module, Probl
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let version = format!("dev-{}", &component.inspection().digest.to_hex()[..12]);
     let bytes = component.inspected().bytes().to_vec();
-    let published = queue.push(name, bytes).version(version).rules(rules.clone()).await?;
+    let push = || queue.push(&*name, bytes.clone()).version(&*version).rules(rules.clone());
+    let published = push().await?;
+    // A file that is again what it was before is to be the one that is meant from now on: the one pushed last.
+    if !published.is_new && queue.module(&name).await?.digest != published.module.digest {
+        queue.remove_module(format!("{name}@{version}")).await?;
+        return Ok(push().await?.module);
+    }
     Ok(published.module)
 }
 

@@ -22,7 +22,9 @@ const WRITTEN: Duration = Duration::from_secs(1_767_225_600);
 /// Room where the tasks are kept.
 pub fn disk(config: &Config) -> Check {
     let name = "disk";
-    let place = queue::file_of(config).and_then(Path::parent).unwrap_or(&config.data.folder);
+    let url = &config.tasks.url;
+    let place = queue::file_of(config).and_then(Path::parent).or_else(|| url.folder_path());
+    let place = place.unwrap_or(&config.data.folder);
     // A folder that does not exist yet lies where its parent does.
     let here = Path::new(".");
     let existing =

@@ -137,6 +137,9 @@ async fn by_id(
     }
     match done.skipped.first() {
         None => Ok(()),
+        Some((id, state)) if is_meant(act, *state, states) => {
+            Err(held_back(act, *id, *state, queue).await)
+        }
         Some((id, state)) => Err(refused(act, *id, *state, states)),
     }
 }
@@ -164,7 +167,34 @@ async fn add_skipped(
     Ok(missing)
 }
 
-/// Why a task was left as it is.
+/// Whether a task in that state was to be changed.
+fn is_meant(act: Act, state: State, states: &[State]) -> bool {
+    act.states().contains(&state) && (states.is_empty() || states.contains(&state))
+}
+
+/// Why a task was left as it is that was to be changed.
+async fn held_back(act: Act, id: TaskId, state: State, queue: &Queue) -> Problem {
+    let info = queue.handle(id).info().await.ok();
+    let unique = info.and_then(|info| info.task.ok()?.unique.clone());
+    let short = short(id);
+    match (act, unique) {
+        (Act::Retry, Some(unique)) => {
+            let key = unique.key;
+            let text = format!(
+                "the task `{short}` is {state}, and another one has its unique key `{key}` by now"
+            );
+            Problem::new(Kind::Conflict, text)
+                .hint("retry it when that one has ended, or cancel that one first")
+        }
+        _ => {
+            let text =
+                format!("the task `{short}` is {state}, and something else changed it meanwhile");
+            Problem::new(Kind::Conflict, text).hint("do it once more if it is still to be done")
+        }
+    }
+}
+
+/// Why a task was left as it is that is in no state which is changed.
 fn refused(act: Act, id: TaskId, state: State, states: &[State]) -> Problem {
     let (id, verb) = (short(id), act.verb());
     if states.is_empty() || states.contains(&state) {

@@ -3,11 +3,12 @@
 //! Several questions are asked for that, one after the other, while tasks move on in between. "Nothing" is said only
 //! where a second look finds everything as the first one did.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
-use omniq::{Filter, Info, Name, Pool, Queue, State};
-use omniq_model::{Kind, ModuleRef};
+use omniq::{Filter, Info, Name, Pool, Queue, State, Timestamp};
+use omniq_model::{Digest, Kind, ModuleRef};
 
 use crate::output::problem::Problem;
 
@@ -20,49 +21,41 @@ pub struct Left {
     pub soon: u64,
     /// Ready tasks in paused lanes.
     paused: u64,
-    /// Tasks that cannot be run by a worker like this one, and why one of them cannot.
-    stuck: u64,
-    obstacle: Option<Obstacle>,
+    /// Tasks that are due before long and cannot be run as things are.
+    stuck: Stuck,
 }
 
+/// What stands before tasks that cannot be run: before how many, and one of the things.
+type Stuck = BTreeMap<Obstacle, (u64, String)>;
+
 /// Why a task cannot be run as things are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
-    /// Its module, `name@version`, is not there.
-    Missing(String),
+    /// Its module is not there.
+    Missing,
     /// What is stored for its module is not what was pushed.
-    Damaged(String),
+    Damaged,
     /// It is for a pool that this worker does not have.
-    Pool(Pool),
+    Pool,
 }
 
 impl Obstacle {
-    /// What there is to say of `count` tasks, one of which it stands before.
-    fn describe(&self, count: u64) -> String {
-        let noun = noun(count);
-        match self {
-            Self::Missing(module) => {
-                format!("{count} {noun} whose module is not there, such as `{module}`")
-            }
-            Self::Damaged(module) => {
-                format!("{count} {noun} whose module is damaged in the store, such as `{module}`")
-            }
-            Self::Pool(pool) => {
-                format!(
-                    "{count} {noun} for a pool that this worker does not have, such as `{pool}`"
-                )
-            }
-        }
+    /// What there is to say of `count` tasks, and of one of the things that stand before them.
+    fn describe(self, count: u64, example: &str) -> String {
+        let what = match self {
+            Self::Missing => "whose module is not there",
+            Self::Damaged => "whose module is damaged in the store",
+            Self::Pool => "for a pool that this worker does not have",
+        };
+        format!("{count} {} {what}, such as `{example}`", noun(count))
     }
 
     /// What to do about it.
-    fn hint(&self) -> String {
+    fn advice(self, example: &str) -> String {
         match self {
-            Self::Missing(module) => format!("push `{module}`, and drain again"),
-            Self::Damaged(module) => format!("push `{module}` once more, and drain again"),
-            Self::Pool(_) => String::from(
-                "cancel them and enqueue them for `async` or `thread`, or run a worker that has the pool",
-            ),
+            Self::Missing => format!("push `{example}`"),
+            Self::Damaged => format!("push `{example}` once more"),
+            Self::Pool => String::from("cancel those for other pools and enqueue them anew"),
         }
     }
 }
@@ -72,13 +65,12 @@ fn noun(count: u64) -> &'static str {
 }
 
 impl Left {
-    /// What is left in these queues; in all if none is named.
+    /// What is left where these looks go.
     ///
     /// # Errors
     /// A store failed.
-    pub async fn of(queue: &Queue, queues: &[Name]) -> Result<Self, Problem> {
-        let patience = queue.config().retry.max_delay;
-        Self::by(&Looks { queue, filters: filters(queues), queues, patience }).await
+    pub async fn of(looks: &Looks<'_>) -> Result<Self, Problem> {
+        Self::by(looks).await
     }
 
     async fn by(look: &impl Look) -> Result<Self, Problem> {
@@ -89,37 +81,41 @@ impl Left {
         if running > 0 || ready > 0 && look.has_open_lane().await? {
             return Ok(left);
         }
-        // What was claimed between two looks was ready by the first and in no lane by the second; and what was let go by
-        // the end of a task in another queue was blocked by the first, and that task is gone by the second.
+        let mut next = Self { paused: ready, ..Self::default() };
+        if scheduled > 0 && look.is_any_due_soon().await? {
+            match look.stuck().await? {
+                None => next.soon = scheduled,
+                Some(stuck) => next.stuck = stuck,
+            }
+        }
+        // What was claimed between two looks was ready by the first and in no lane by the second; what was let go by the end
+        // of a task in another queue was blocked by the first, and that task is gone by the second; and what was due meanwhile
+        // is scheduled no more.
         if look.counts().await? != counts {
             left.now = left.now.max(1);
             return Ok(left);
         }
-        (left.now, left.paused) = (0, ready);
-        if scheduled > 0 && look.is_any_due_soon().await? {
-            match look.obstacle().await? {
-                None => left.soon = scheduled,
-                obstacle => (left.stuck, left.obstacle) = (scheduled, obstacle),
-            }
-        }
-        Ok(left)
+        Ok(next)
     }
 
     /// # Errors
     /// Tasks are left that nobody can run as things are.
     pub fn held_back(self) -> crate::command::Result {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut advice) = (Vec::new(), Vec::new());
         if self.paused > 0 {
             reasons.push(format!("{} ready {} in paused queues", self.paused, noun(self.paused)));
+            advice.push(String::from("let the queues go on"));
         }
-        reasons.extend(self.obstacle.as_ref().map(|obstacle| obstacle.describe(self.stuck)));
+        for (obstacle, (count, example)) in &self.stuck {
+            reasons.push(obstacle.describe(*count, example));
+            advice.push(obstacle.advice(example));
+        }
         if reasons.is_empty() {
             return Ok(());
         }
-        let go_on = || String::from("let the queues go on, and drain again");
-        let hint = self.obstacle.as_ref().map_or_else(go_on, Obstacle::hint);
+        advice.push(String::from("and drain again"));
         let message = format!("nothing more can be run; left: {}", reasons.join(", "));
-        Err(Problem::new(Kind::WaitTimeout, message).hint(hint))
+        Err(Problem::new(Kind::WaitTimeout, message).hint(advice.join(", ")))
     }
 }
 
@@ -131,8 +127,8 @@ trait Look {
     async fn has_open_lane(&self) -> Result<bool, Problem>;
     /// Whether one of the scheduled tasks is worth waiting for.
     async fn is_any_due_soon(&self) -> Result<bool, Problem>;
-    /// What stands before one of the scheduled tasks, if something stands before all of them.
-    async fn obstacle(&self) -> Result<Option<Obstacle>, Problem>;
+    /// What stands before the scheduled tasks that are worth waiting for; `None`: nothing before one of them.
+    async fn stuck(&self) -> Result<Option<Stuck>, Problem>;
 }
 
 /// Tasks that are blocked, scheduled, ready and running.
@@ -159,28 +155,56 @@ fn filters(queues: &[Name]) -> Vec<Filter> {
 }
 
 /// The questions, put to a queue.
-struct Looks<'a> {
+pub struct Looks<'a> {
     queue: &'a Queue,
     filters: Vec<Filter>,
     queues: &'a [Name],
     /// How long a scheduled task is waited for.
     patience: Duration,
+    /// Which modules were seen to have the bytes that were pushed.
+    sound: RefCell<HashSet<Digest>>,
+    /// Not before then is it looked for what stands before tasks: all that are scheduled may have to be read for that.
+    rested: Cell<Instant>,
 }
 
-impl Looks<'_> {
-    /// Whether `wanted` is said of one of the scheduled tasks.
-    async fn any_scheduled(
+/// How many times as long as a look for what stands before tasks there is none.
+const REST: u32 = 10;
+/// The pools of this process's worker.
+const POOLS: [Pool; 2] = [Pool::Async, Pool::Thread];
+
+impl<'a> Looks<'a> {
+    /// At these queues; at all if none is named.
+    pub fn new(queue: &'a Queue, queues: &'a [Name]) -> Self {
+        Self {
+            queue,
+            filters: filters(queues),
+            queues,
+            patience: queue.config().retry.max_delay,
+            sound: RefCell::default(),
+            rested: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Until when tasks are worth waiting for.
+    async fn until(&self) -> Result<Timestamp, Problem> {
+        let now = self.queue.stores().tasks.now().await.map_err(omniq::Error::from)?;
+        Ok(now + self.patience)
+    }
+
+    /// Whether `wanted` is said of one of the scheduled tasks that are worth waiting for.
+    async fn any_soon(
         &self,
         mut wanted: impl AsyncFnMut(Info) -> Result<bool, Problem>,
     ) -> Result<bool, Problem> {
         const PAGE: usize = 500;
+        let until = self.until().await?;
         for filter in &self.filters {
             let filter = Filter { states: vec![State::Scheduled], ..filter.clone() };
             let mut before = None;
             loop {
                 let page = self.queue.list(&filter, before, PAGE).await?;
                 for info in page.items {
-                    if wanted(info).await? {
+                    if info.head.run_at.is_none_or(|at| at <= until) && wanted(info).await? {
                         return Ok(true);
                     }
                 }
@@ -192,6 +216,41 @@ impl Looks<'_> {
         }
         Ok(false)
     }
+
+    /// What stands before a task, and the name of that.
+    async fn obstacle(
+        &self,
+        info: &Info,
+        modules: &HashSet<Digest>,
+    ) -> Result<Option<(Obstacle, String)>, Problem> {
+        let Ok(task) = &info.task else { return Ok(None) };
+        let module = &task.module;
+        if let Some(pool) = task.pool.filter(|pool| !POOLS.contains(pool)) {
+            return Ok(Some((Obstacle::Pool, pool.to_string())));
+        }
+        if !modules.contains(&module.digest) {
+            return Ok(Some((Obstacle::Missing, shown(module))));
+        }
+        if !was_put_back(info) || self.sound.borrow().contains(&module.digest) {
+            return Ok(None);
+        }
+        // While the store does not answer, nothing speaks against them.
+        if self.queue.is_module_sound(&module.digest).await.unwrap_or(true) {
+            self.sound.borrow_mut().insert(module.digest);
+            return Ok(None);
+        }
+        Ok(Some((Obstacle::Damaged, shown(module))))
+    }
+}
+
+/// Whether the last worker that had it could not run it, since it did not get the module.
+fn was_put_back(info: &Info) -> bool {
+    let kinds = [Kind::Unavailable.name(), Kind::NotFound.name()];
+    info.head.error.as_ref().is_some_and(|error| kinds.contains(&&*error.kind))
+}
+
+fn shown(module: &ModuleRef) -> String {
+    format!("{}@{}", module.name, module.version)
 }
 
 impl Look for Looks<'_> {
@@ -230,58 +289,28 @@ impl Look for Looks<'_> {
             return Ok(is_soon);
         }
         // The next one may be of a queue that is none of ours.
-        let until = tasks.now().await.map_err(omniq::Error::from)? + self.patience;
-        self.any_scheduled(async |info| Ok(info.head.run_at.is_none_or(|at| at <= until))).await
+        self.any_soon(async |_| Ok(true)).await
     }
 
-    async fn obstacle(&self) -> Result<Option<Obstacle>, Problem> {
+    async fn stuck(&self) -> Result<Option<Stuck>, Problem> {
+        let began = Instant::now();
+        if began < self.rested.get() {
+            return Ok(None);
+        }
         let modules = self.queue.modules().await?.into_iter();
-        let mut found = None;
-        // What is known of each module: whether its bytes are what was pushed, once somebody wanted to know.
-        let mut known: HashMap<_, _> = modules.map(|module| (module.digest, None)).collect();
-        let is_any_free = self.any_scheduled(async |info| {
-            let Ok(task) = &info.task else { return Ok(true) };
-            let obstacle = if let Some(pool) = task.pool.filter(|pool| !POOLS.contains(pool)) {
-                Obstacle::Pool(pool)
-            } else {
-                match known.get_mut(&task.module.digest) {
-                    None => Obstacle::Missing(shown(&task.module)),
-                    Some(sound) if was_put_back(&info) => {
-                        let is_sound = match *sound {
-                            Some(is_sound) => is_sound,
-                            // While the store does not answer, nothing speaks against them.
-                            None => *sound.insert(
-                                self.queue
-                                    .is_module_sound(&task.module.digest)
-                                    .await
-                                    .unwrap_or(true),
-                            ),
-                        };
-                        if is_sound {
-                            return Ok(true);
-                        }
-                        Obstacle::Damaged(shown(&task.module))
-                    }
-                    Some(_) => return Ok(true),
-                }
+        let modules: HashSet<_> = modules.map(|module| module.digest).collect();
+        let mut stuck = Stuck::new();
+        let is_any_free = self.any_soon(async |info| {
+            let Some((obstacle, name)) = self.obstacle(&info, &modules).await? else {
+                return Ok(true);
             };
-            found.get_or_insert(obstacle);
+            stuck.entry(obstacle).or_insert((0, name)).0 += 1;
             Ok(false)
         });
-        Ok(if is_any_free.await? { None } else { found })
+        let is_any_free = is_any_free.await?;
+        self.rested.set(Instant::now() + began.elapsed() * REST);
+        Ok((!is_any_free).then_some(stuck))
     }
-}
-
-/// The pools of this process's worker.
-const POOLS: [Pool; 2] = [Pool::Async, Pool::Thread];
-
-/// Whether the last worker that had it could not run it.
-fn was_put_back(info: &Info) -> bool {
-    info.head.error.as_ref().is_some_and(|error| error.kind == Kind::Unavailable.name())
-}
-
-fn shown(module: &ModuleRef) -> String {
-    format!("{}@{}", module.name, module.version)
 }
 
 #[cfg(test)]
@@ -296,7 +325,7 @@ mod tests {
         counts: RefCell<VecDeque<Vec<[u64; 4]>>>,
         open: bool,
         soon: bool,
-        obstacle: Option<Obstacle>,
+        stuck: Option<Stuck>,
     }
 
     impl Look for Script {
@@ -314,14 +343,14 @@ mod tests {
             Ok(self.soon)
         }
 
-        async fn obstacle(&self) -> Result<Option<Obstacle>, Problem> {
-            Ok(self.obstacle.clone())
+        async fn stuck(&self) -> Result<Option<Stuck>, Problem> {
+            Ok(self.stuck.clone())
         }
     }
 
     fn script<const N: usize>(counts: [&[[u64; 4]]; N]) -> Script {
         let counts = RefCell::new(counts.into_iter().map(<[_]>::to_vec).collect());
-        Script { counts, open: false, soon: false, obstacle: None }
+        Script { counts, open: false, soon: false, stuck: None }
     }
 
     #[track_caller]
@@ -345,9 +374,13 @@ mod tests {
     #[test]
     fn what_nobody_can_run_is_said() {
         check(&script([&[[0, 0, 3, 0]]]), Left { paused: 3, ..Left::default() });
-        let obstacle = Some(Obstacle::Missing("m@1".into()));
-        let held = Script { soon: true, obstacle: obstacle.clone(), ..script([&[[0, 2, 0, 0]]]) };
-        check(&held, Left { stuck: 2, obstacle, ..Left::default() });
+        let stuck = Stuck::from([(Obstacle::Missing, (2, String::from("m@1")))]);
+        let held = |counts| Script { soon: true, stuck: Some(stuck.clone()), ..counts };
+        let expected = Left { stuck: stuck.clone(), ..Left::default() };
+        check(&held(script([&[[0, 2, 0, 0]]])), expected);
+        // Another one was due while those were looked at.
+        let due = script([&[[0, 3, 0, 0]], &[[0, 2, 1, 0]]]);
+        check(&held(due), Left { now: 1, ..Left::default() });
     }
 
     #[test]

@@ -248,6 +248,7 @@ macro_rules! for_each_case {
             modules {
                 a_module_comes_back_as_it_was_pushed [Modules];
                 pushing_the_same_again_changes_nothing [Modules];
+                what_was_damaged_is_put_right_by_a_push [Modules];
                 other_bytes_under_the_same_version_are_refused [Modules];
                 without_a_version_the_last_one_pushed_is_meant [Modules];
                 modules_are_listed_by_name_the_newest_first [Modules];

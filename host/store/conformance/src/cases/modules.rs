@@ -50,6 +50,26 @@ pub(crate) async fn pushing_the_same_again_changes_nothing(kit: &Kit) {
     assert_eq!(kit.modules().list().await.unwrap(), before);
 }
 
+pub(crate) async fn what_was_damaged_is_put_right_by_a_push(kit: &Kit) {
+    let (one, whole) = module(kit, "resize", "1.0.0", 1);
+    let (two, _) = module(kit, "thumb", "1.0.0", 1);
+    let bytes = async || kit.modules().bytes(&one.digest).await.unwrap().unwrap();
+    let push = async |module: &Module, bytes: &[u8]| {
+        kit.modules().push(module.clone(), bytes.to_vec()).await.unwrap()
+    };
+    assert_eq!(push(&one, b"damaged").await, Pushed::Created);
+    assert_eq!(bytes().await, b"damaged");
+    assert_eq!(push(&one, &whole).await, Pushed::Unchanged);
+    assert_eq!(bytes().await, whole);
+    // Also what others have whose bytes are the same, whoever of them is pushed and whoever is forgotten then.
+    assert_eq!(push(&two, b"damaged").await, Pushed::Created);
+    assert_eq!(bytes().await, b"damaged");
+    assert_eq!(push(&one, &whole).await, Pushed::Unchanged);
+    assert_eq!(bytes().await, whole);
+    assert!(kit.modules().remove(&one.name, &one.version).await.unwrap());
+    assert_eq!(bytes().await, whole);
+}
+
 pub(crate) async fn other_bytes_under_the_same_version_are_refused(kit: &Kit) {
     push(kit, "resize", "1.0.0", 1).await;
     let there = Digest::from_sha256([1; 32]);
