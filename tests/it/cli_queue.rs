@@ -28,6 +28,12 @@ fn a_push_may_be_repeated_and_a_version_is_for_ever() {
     let json = place.omniq(["push", &jobs, "-o", "json"]).end().json();
     assert_eq!(json["new"], true);
     assert_eq!(json["version"].as_str().unwrap(), &json["digest"].as_str().unwrap()[7..19]);
+    let back = place.omniq(["push", &jobs, "--module-version", "1"]).end();
+    let part = format!(
+        "`jobs` without a version still means `jobs@{}`",
+        &json["digest"].as_str().unwrap()[7..19]
+    );
+    assert!(back.code == 0 && back.stderr.contains(&part), "{}", back.stderr);
     let other = place.omniq(["push", "-", "-o", "json"]).stdin(std::fs::read(&jobs).unwrap()).end();
     assert_eq!(other.code, 2, "a module from stdin needs a name: {}", other.stderr);
 }
