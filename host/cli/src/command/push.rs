@@ -89,7 +89,7 @@ pub fn run(args: &PushArgs, settings: &SettingArgs) -> super::Result {
         };
         let published = push.await?;
         if !published.is_new {
-            tell_of_newer(&queue, &published.module).await?;
+            tell_of_newer(&queue, &published.module).await;
         }
         Ok(published)
     })?;
@@ -97,16 +97,16 @@ pub fn run(args: &PushArgs, settings: &SettingArgs) -> super::Result {
 }
 
 /// Warns where an older version was pushed again: it is not the one that is meant where none is said.
-async fn tell_of_newer(queue: &Queue, module: &Module) -> Result<(), Problem> {
+async fn tell_of_newer(queue: &Queue, module: &Module) {
     let Module { name, version, .. } = module;
-    let current = queue.module(name.as_str()).await?.version;
+    // The push was made, whatever becomes of this question.
+    let Ok(Module { version: current, .. }) = queue.module(name.as_str()).await else { return };
     if current != *version {
         console::warning(&format!(
             "`{name}` without a version still means `{name}@{current}`, which was pushed later; say `{name}@{version}`, or \
              forget the other one with `omniq module rm {name}@{current}`"
         ));
     }
-    Ok(())
 }
 
 /// What a component is called where nobody says so.

@@ -24,8 +24,12 @@ impl Copy {
                 copied.modules += 1; // megabytes that need not be moved again
                 continue;
             }
-            // Somebody may have removed it meanwhile.
-            let Some(bytes) = from.bytes(&module.digest).await? else { continue };
+            // What is there under another name stays as it is; here somebody may have removed it meanwhile.
+            let bytes = match to.bytes(&module.digest).await? {
+                Some(there) => Some(there),
+                None => from.bytes(&module.digest).await?,
+            };
+            let Some(bytes) = bytes else { continue };
             match to.push(module, bytes).await? {
                 Pushed::Created | Pushed::Unchanged => copied.modules += 1,
                 Pushed::Conflict(_) => copied.left.push(Left::Module(name, version)),

@@ -6,7 +6,7 @@ use omniq_model::{Digest, Module, Name};
 use super::config::Config;
 use super::engine::Handle;
 use super::entry::{Answer, Entry};
-use super::fault::{Fault, NAME};
+use super::fault::NAME;
 use super::tasks::NatsTasks;
 use crate::{Error, ModuleStore, Pushed, Result};
 
@@ -41,12 +41,8 @@ impl NatsModules {
         let object = self.store.read_all(action, |state, _| state.module_bytes(digest)).await?;
         let Some(object) = object else { return Ok(()) }; // removed since
         let values = self.store.values()?;
-        let is_sound = match values.object(&object).await {
-            Ok(there) => there.as_deref() == Some(bytes),
-            Err(Fault::Corrupt(_)) => false,
-            Err(fault) => return Err(self.store.error(fault, action)),
-        };
-        if !is_sound {
+        // What cannot be read is written anew; whether the server is there at all, that shows.
+        if !values.object(&object).await.is_ok_and(|there| there.as_deref() == Some(bytes)) {
             let put = values.put_large(&object, bytes).await;
             put.map_err(|fault| self.store.error(fault, action))?;
         }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use omniq_model::{Digest, Module, Name, record};
+use sha2::{Digest as _, Sha256};
 
 use super::Root;
 use super::objects::{NAME, Objects, WIDTH, corrupt, part, random};
@@ -63,22 +64,33 @@ impl ObjectModules {
         if there.module.digest != version.module.digest {
             return Ok(Some(Pushed::Conflict(there.module.digest)));
         }
-        self.mend(&there, bytes).await?;
+        self.mend_own(&there, bytes).await?;
+        self.mend_others(&there, bytes).await?;
         // An earlier try of this very call, whose answer was lost, has the same bytes.
         let is_own = there.bytes == version.bytes;
         Ok(Some(if is_own { Pushed::Created } else { Pushed::Unchanged }))
     }
 
-    /// Sees to it that these are the bytes of a version, and those of all others with the same digest.
-    async fn mend(&self, version: &Version, bytes: &Bytes) -> Result<()> {
+    /// Sees to it that these are the bytes of a version.
+    async fn mend_own(&self, version: &Version, bytes: &Bytes) -> Result<()> {
         let own = version.bytes_name();
-        let mut names = self.objects.list(&bytes_folder(&version.module.digest), ACTION).await?;
-        names.retain(|name| **name != *own);
-        if self.objects.get(&own, ACTION).await?.is_none_or(|there| there != *bytes) {
-            self.objects.replace(&own, bytes.clone(), ACTION).await?;
+        if self.objects.get(&own, ACTION).await?.is_some_and(|there| there == *bytes) {
+            return Ok(());
         }
-        for name in names {
-            // One that was removed meanwhile stays away.
+        self.objects.replace(&own, bytes.clone(), ACTION).await?;
+        // They were missing because the version was being removed, perhaps: then they go, too.
+        let there = self.read(record_name(&version.module), ACTION).await?;
+        if there.is_none_or(|there| there.bytes != version.bytes) {
+            self.objects.delete(&own, ACTION).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that these are the bytes of all other versions that have the same.
+    async fn mend_others(&self, version: &Version, bytes: &Bytes) -> Result<()> {
+        let own = version.bytes_name();
+        let names = self.objects.list(&bytes_folder(&version.module.digest), ACTION).await?;
+        for name in names.into_iter().filter(|name| *name != own) {
             if self.objects.get(&name, ACTION).await?.is_some_and(|there| there != *bytes) {
                 self.objects.replace(&name, bytes.clone(), ACTION).await?;
             }
@@ -109,7 +121,7 @@ impl ModuleStore for ObjectModules {
         let (name, record) = (record_name(&version.module), version.encode());
         loop {
             if self.objects.create(&name, record.clone().into(), ACTION).await? {
-                self.mend(&version, &bytes).await?;
+                self.mend_others(&version, &bytes).await?;
                 return Ok(Pushed::Created);
             }
             if let Some(there) = self.whose(&version, &bytes).await? {
@@ -136,13 +148,18 @@ impl ModuleStore for ObjectModules {
 
     async fn bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         const ACTION: &str = "read a module";
-        for name in self.objects.list(&bytes_folder(digest), ACTION).await? {
+        let names = self.objects.list(&bytes_folder(digest), ACTION).await?;
+        let mut damaged = None;
+        for name in &names {
             // One that was removed meanwhile is as good as any other.
-            if let Some(bytes) = self.objects.get(&name, ACTION).await? {
+            let Some(bytes) = self.objects.get(name, ACTION).await? else { continue };
+            // Of several one may be damaged, and another one not.
+            if names.len() == 1 || is_sound(&bytes, digest).await {
                 return Ok(Some(bytes.into()));
             }
+            damaged = Some(bytes.into());
         }
-        Ok(None)
+        Ok(damaged)
     }
 
     async fn list(&self) -> Result<Vec<Module>> {
@@ -165,6 +182,13 @@ impl ModuleStore for ObjectModules {
     async fn close(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Whether bytes have that digest; some megabytes, for which nobody else is to wait.
+async fn is_sound(bytes: &Bytes, digest: &Digest) -> bool {
+    let bytes = bytes.clone();
+    let hash = tokio::task::spawn_blocking(move || Sha256::digest(bytes)).await;
+    hash.is_ok_and(|hash| Digest::from_sha256(hash.into()) == *digest)
 }
 
 fn folder(name: &Name) -> String {
@@ -246,6 +270,27 @@ mod tests {
             assert!(Version::decode(&bytes[..len]).is_err(), "{len} bytes");
         }
         assert!(Version::decode(&[2; 64]).unwrap_err().contains("newer"));
+    }
+
+    #[tokio::test]
+    async fn of_several_bytes_the_sound_ones_are_given() {
+        let (modules, bytes) = (modules(), Bytes::from_static(b"whole"));
+        let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
+        for (name, bytes) in [("1", "damaged"), ("2", "whole"), ("3", "damaged")] {
+            let name = format!("{}/{name}", bytes_folder(&digest));
+            modules.objects.create(&name, bytes.into(), ACTION).await.unwrap();
+        }
+        assert_eq!(modules.bytes(&digest).await.unwrap().as_deref(), Some(&bytes[..]));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_a_removal_took_meanwhile_are_not_left_behind() {
+        let modules = modules();
+        modules.push(module("1", 7), vec![7]).await.unwrap();
+        let there = modules.read(record_name(&module("1", 7)), ACTION).await.unwrap().unwrap();
+        modules.remove(&there.module.name, &there.module.version).await.unwrap();
+        modules.mend_own(&there, &vec![7].into()).await.unwrap();
+        assert_eq!(modules.bytes(&there.module.digest).await.unwrap(), None);
     }
 
     #[tokio::test]

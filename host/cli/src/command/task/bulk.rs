@@ -1,6 +1,6 @@
 //! Acting on tasks: on those whose ids are written, or on all that fit a filter, which is asked about first.
 
-use omniq::{Bulk, Counts, Filter, Queue, TaskId};
+use omniq::{Bulk, Counts, Filter, Queue, Scope, TaskId};
 use omniq_model::{Kind, State};
 use serde_json::json;
 
@@ -183,8 +183,10 @@ async fn held_back(act: Act, id: TaskId, state: State, queue: &Queue) -> Problem
             let text = format!(
                 "the task `{short}` is {state}, and another one has its unique key `{key}` by now"
             );
-            Problem::new(Kind::Conflict, text)
-                .hint("retry it when that one has ended, or cancel that one first")
+            Problem::new(Kind::Conflict, text).hint(match unique.scope {
+                Scope::Window => "retry it when the key's window is over",
+                _ => "retry it when that one has ended, or cancel that one first",
+            })
         }
         _ => {
             let text =

@@ -3,8 +3,8 @@
 //! Several questions are asked for that, one after the other, while tasks move on in between. "Nothing" is said only
 //! where a second look finds everything as the first one did.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use omniq::{Filter, Info, Name, Pool, Queue, State, Timestamp};
@@ -83,7 +83,7 @@ impl Left {
         }
         let mut next = Self { paused: ready, ..Self::default() };
         if scheduled > 0 && look.is_any_due_soon().await? {
-            match look.stuck().await? {
+            match look.stuck(scheduled).await? {
                 None => next.soon = scheduled,
                 Some(stuck) => next.stuck = stuck,
             }
@@ -127,8 +127,9 @@ trait Look {
     async fn has_open_lane(&self) -> Result<bool, Problem>;
     /// Whether one of the scheduled tasks is worth waiting for.
     async fn is_any_due_soon(&self) -> Result<bool, Problem>;
-    /// What stands before the scheduled tasks that are worth waiting for; `None`: nothing before one of them.
-    async fn stuck(&self) -> Result<Option<Stuck>, Problem>;
+    /// What stands before the scheduled tasks that are worth waiting for; `None`: nothing before one of them, or not all of so
+    /// many scheduled ones were seen.
+    async fn stuck(&self, scheduled: u64) -> Result<Option<Stuck>, Problem>;
 }
 
 /// Tasks that are blocked, scheduled, ready and running.
@@ -161,8 +162,6 @@ pub struct Looks<'a> {
     queues: &'a [Name],
     /// How long a scheduled task is waited for.
     patience: Duration,
-    /// Which modules were seen to have the bytes that were pushed.
-    sound: RefCell<HashSet<Digest>>,
     /// Not before then is it looked for what stands before tasks: all that are scheduled may have to be read for that.
     rested: Cell<Instant>,
 }
@@ -180,7 +179,6 @@ impl<'a> Looks<'a> {
             filters: filters(queues),
             queues,
             patience: queue.config().retry.max_delay,
-            sound: RefCell::default(),
             rested: Cell::new(Instant::now()),
         }
     }
@@ -191,10 +189,10 @@ impl<'a> Looks<'a> {
         Ok(now + self.patience)
     }
 
-    /// Whether `wanted` is said of one of the scheduled tasks that are worth waiting for.
-    async fn any_soon(
+    /// Whether `wanted` is said of one of the scheduled tasks, which are given with whether they are worth waiting for.
+    async fn any_scheduled(
         &self,
-        mut wanted: impl AsyncFnMut(Info) -> Result<bool, Problem>,
+        mut wanted: impl AsyncFnMut(Info, bool) -> Result<bool, Problem>,
     ) -> Result<bool, Problem> {
         const PAGE: usize = 500;
         let until = self.until().await?;
@@ -204,7 +202,8 @@ impl<'a> Looks<'a> {
             loop {
                 let page = self.queue.list(&filter, before, PAGE).await?;
                 for info in page.items {
-                    if info.head.run_at.is_none_or(|at| at <= until) && wanted(info).await? {
+                    let is_soon = info.head.run_at.is_none_or(|at| at <= until);
+                    if wanted(info, is_soon).await? {
                         return Ok(true);
                     }
                 }
@@ -217,29 +216,33 @@ impl<'a> Looks<'a> {
         Ok(false)
     }
 
-    /// What stands before a task, and the name of that.
+    /// What stands before a task, and the name of that; of each module it is noted whether its bytes are those that were
+    /// pushed, once somebody wants to know.
     async fn obstacle(
         &self,
         info: &Info,
-        modules: &HashSet<Digest>,
+        modules: &mut HashMap<Digest, Option<bool>>,
     ) -> Result<Option<(Obstacle, String)>, Problem> {
         let Ok(task) = &info.task else { return Ok(None) };
         let module = &task.module;
         if let Some(pool) = task.pool.filter(|pool| !POOLS.contains(pool)) {
             return Ok(Some((Obstacle::Pool, pool.to_string())));
         }
-        if !modules.contains(&module.digest) {
+        let Some(known) = modules.get_mut(&module.digest) else {
             return Ok(Some((Obstacle::Missing, shown(module))));
-        }
-        if !was_put_back(info) || self.sound.borrow().contains(&module.digest) {
+        };
+        if !was_put_back(info) {
             return Ok(None);
         }
-        // While the store does not answer, nothing speaks against them.
-        if self.queue.is_module_sound(&module.digest).await.unwrap_or(true) {
-            self.sound.borrow_mut().insert(module.digest);
-            return Ok(None);
-        }
-        Ok(Some((Obstacle::Damaged, shown(module))))
+        let is_sound = match *known {
+            Some(is_sound) => is_sound,
+            // While the store does not answer, nothing speaks against them.
+            None => {
+                let is_sound = self.queue.is_module_sound(&module.digest).await.unwrap_or(true);
+                *known.insert(is_sound)
+            }
+        };
+        Ok((!is_sound).then(|| (Obstacle::Damaged, shown(module))))
     }
 }
 
@@ -289,19 +292,23 @@ impl Look for Looks<'_> {
             return Ok(is_soon);
         }
         // The next one may be of a queue that is none of ours.
-        self.any_soon(async |_| Ok(true)).await
+        self.any_scheduled(async |_, is_soon| Ok(is_soon)).await
     }
 
-    async fn stuck(&self) -> Result<Option<Stuck>, Problem> {
+    async fn stuck(&self, scheduled: u64) -> Result<Option<Stuck>, Problem> {
         let began = Instant::now();
         if began < self.rested.get() {
             return Ok(None);
         }
         let modules = self.queue.modules().await?.into_iter();
-        let modules: HashSet<_> = modules.map(|module| module.digest).collect();
-        let mut stuck = Stuck::new();
-        let is_any_free = self.any_soon(async |info| {
-            let Some((obstacle, name)) = self.obstacle(&info, &modules).await? else {
+        let mut modules: HashMap<_, _> = modules.map(|module| (module.digest, None)).collect();
+        let (mut stuck, mut seen) = (Stuck::new(), 0);
+        let is_any_free = self.any_scheduled(async |info, is_soon| {
+            seen += 1;
+            if !is_soon {
+                return Ok(false);
+            }
+            let Some((obstacle, name)) = self.obstacle(&info, &mut modules).await? else {
                 return Ok(true);
             };
             stuck.entry(obstacle).or_insert((0, name)).0 += 1;
@@ -309,7 +316,8 @@ impl Look for Looks<'_> {
         });
         let is_any_free = is_any_free.await?;
         self.rested.set(Instant::now() + began.elapsed() * REST);
-        Ok((!is_any_free).then_some(stuck))
+        // One that was missed is under way, and may be scheduled again by the next look at the counts.
+        Ok((!is_any_free && seen == scheduled).then_some(stuck))
     }
 }
 
@@ -326,6 +334,8 @@ mod tests {
         open: bool,
         soon: bool,
         stuck: Option<Stuck>,
+        /// What is counted once it was looked for what is stuck.
+        moves: RefCell<Option<Vec<[u64; 4]>>>,
     }
 
     impl Look for Script {
@@ -343,14 +353,17 @@ mod tests {
             Ok(self.soon)
         }
 
-        async fn stuck(&self) -> Result<Option<Stuck>, Problem> {
+        async fn stuck(&self, _: u64) -> Result<Option<Stuck>, Problem> {
+            if let Some(moved) = self.moves.take() {
+                self.counts.replace(VecDeque::from([moved]));
+            }
             Ok(self.stuck.clone())
         }
     }
 
     fn script<const N: usize>(counts: [&[[u64; 4]]; N]) -> Script {
         let counts = RefCell::new(counts.into_iter().map(<[_]>::to_vec).collect());
-        Script { counts, open: false, soon: false, stuck: None }
+        Script { counts, open: false, soon: false, stuck: None, moves: RefCell::default() }
     }
 
     #[track_caller]
@@ -379,8 +392,9 @@ mod tests {
         let expected = Left { stuck: stuck.clone(), ..Left::default() };
         check(&held(script([&[[0, 2, 0, 0]]])), expected);
         // Another one was due while those were looked at.
-        let due = script([&[[0, 3, 0, 0]], &[[0, 2, 1, 0]]]);
-        check(&held(due), Left { now: 1, ..Left::default() });
+        let due = held(script([&[[0, 3, 0, 0]]]));
+        due.moves.replace(Some(vec![[0, 2, 1, 0]]));
+        check(&due, Left { now: 1, ..Left::default() });
     }
 
     #[test]
