@@ -26,11 +26,11 @@ pub struct Left {
 }
 
 /// What stands before tasks that cannot be run: before how many, and one of the things.
-type Stuck = BTreeMap<Obstacle, (u64, String)>;
+pub type Stuck = BTreeMap<Obstacle, (u64, String)>;
 
 /// Why a task cannot be run as things are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Obstacle {
+pub enum Obstacle {
     /// Its module is not there.
     Missing,
     /// What is stored for its module is not what was pushed.
@@ -69,11 +69,7 @@ impl Left {
     ///
     /// # Errors
     /// A store failed.
-    pub async fn of(looks: &Looks<'_>) -> Result<Self, Problem> {
-        Self::by(looks).await
-    }
-
-    async fn by(look: &impl Look) -> Result<Self, Problem> {
+    pub async fn of(look: &impl Look) -> Result<Self, Problem> {
         let counts = look.counts().await?;
         let [ready, running, scheduled] = [State::Ready, State::Running, State::Scheduled]
             .map(|state| counts.iter().map(|of| of.get(state)).sum());
@@ -120,7 +116,7 @@ impl Left {
 }
 
 /// The questions.
-trait Look {
+pub trait Look {
     /// How many tasks of each queue stand where.
     async fn counts(&self) -> Result<Vec<Counts>, Problem>;
     /// Whether tasks are ready in a lane that is not paused.
@@ -134,7 +130,7 @@ trait Look {
 
 /// Tasks that are blocked, scheduled, ready and running.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts([u64; 4]);
+pub struct Counts([u64; 4]);
 
 impl Counts {
     const STATES: [State; 4] = [State::Blocked, State::Scheduled, State::Ready, State::Running];
@@ -369,7 +365,7 @@ mod tests {
     #[track_caller]
     fn check(script: &Script, expected: Left) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert_eq!(runtime.block_on(Left::by(script)).unwrap(), expected);
+        assert_eq!(runtime.block_on(Left::of(script)).unwrap(), expected);
     }
 
     #[test]
