@@ -74,9 +74,10 @@ impl<Q> WorkerBuilder<Q> {
         self
     }
 
-    /// What an attempt may use unless its task says otherwise.
+    /// What an attempt may use unless its task says otherwise. Where it is more than a task could ask for, tasks may ask
+    /// for that much.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.options.limits = limits;
+        self.options.set_limits(limits);
         self
     }
 
@@ -186,29 +187,32 @@ fn options(config: &Config) -> WorkerOptions {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
     let processors =
         u32::try_from(processors).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-    let limits = Limits::default();
-    WorkerOptions {
+    let limits = Limits {
+        timeout: config.defaults.timeout,
+        fuel: config.limits.fuel.0,
+        memory: config.limits.memory.0,
+        cpu: config.limits.cpu,
+        ..Limits::default()
+    };
+    let mut options = WorkerOptions {
         pool: config.workers.pool.into(),
         slots: config.workers.slots(processors).get() as usize,
         threads: config.workers.thread_count(processors).get() as usize,
         batch: config.workers.batch.get() as usize,
         claim_bytes: usize::try_from(config.workers.claim_bytes.0).unwrap_or(usize::MAX),
         lease: config.workers.lease,
-        limits: Limits {
-            timeout: config.defaults.timeout,
-            fuel: config.limits.fuel.0,
-            memory: config.limits.memory.0,
-            cpu: config.limits.cpu,
-            ..limits
-        },
         event_ttl: config.retention.history,
         ..WorkerOptions::default()
-    }
+    };
+    options.set_limits(limits);
+    options
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use omniq_model::TaskLimits;
 
     use super::*;
 
@@ -225,5 +229,25 @@ mod tests {
         assert_eq!((options.slots, options.limits.memory), (7, 1 << 20));
         assert_eq!(options.limits.timeout, Duration::from_secs(9));
         assert_eq!(options.lease, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn no_ceiling_cuts_what_the_settings_say() {
+        const DAYS: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+        let config = Queue::builder()
+            .set("defaults.timeout", "3d")
+            .set("limits.cpu", "3d")
+            .set("limits.fuel", "1000T")
+            .config()
+            .unwrap();
+        let set = options(&config).limits_of(&TaskLimits::default());
+        assert_eq!((set.timeout, set.cpu, set.fuel), (DAYS, DAYS, 1_000_000_000_000_000));
+        let limits = Limits { timeout: DAYS, memory: 8 << 30, result: 1 << 30, ..Limits::default() };
+        let builder = WorkerBuilder::new((), &Queue::builder().config().unwrap()).limits(limits);
+        let said = builder.settings().limits_of(&TaskLimits::default());
+        assert_eq!((said.timeout, said.memory, said.result), (DAYS, 8 << 30, 1 << 30));
+        let asked = TaskLimits { fuel: Some(u64::MAX), ..TaskLimits::default() };
+        let fuel = builder.settings().limits_of(&asked).fuel;
+        assert_eq!(fuel, WorkerOptions::default().ceiling.fuel, "a task gets no more than before");
     }
 }

@@ -10,6 +10,9 @@ use omniq_model::Wish;
 use omniq_model::wit::{Record, Type, Variant};
 use omniq_sandbox::value::cbor::{Flaw, Reader};
 
+/// The longest pause that an error may ask for. A retry in a thousand years is a mistake, and would keep its task for ever.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// What an error asks for, and what it says for people, if it is a `failure`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Directive {
@@ -113,7 +116,7 @@ fn of_case(name: &str) -> Wish {
 }
 
 fn millis(number: i128) -> Duration {
-    Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX))
+    Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX)).min(LONGEST)
 }
 
 #[cfg(test)]
@@ -170,6 +173,8 @@ mod tests {
             (r#"{"after":1500}"#, Wish::Retry(Some(Duration::from_millis(1500)))),
             (r#""never""#, Wish::Fail),
             (r#"{"snooze":7}"#, Wish::Snooze(Duration::from_millis(7))),
+            (r#"{"after":18446744073709551615}"#, Wish::Retry(Some(LONGEST))),
+            (r#"{"snooze":2592000001}"#, Wish::Snooze(LONGEST)),
             (r#"{"other":"x"}"#, Wish::None),
         ] {
             check(&failure(), &after(retry), wish, Some("busy: come back"));
@@ -192,6 +197,8 @@ mod tests {
         let ty = record(vec![field("why", Type::String), delay]);
         let wish = Wish::Retry(Some(Duration::from_millis(9)));
         check(&ty, r#"{"why":"x","retry-after-ms":9}"#, wish, None);
+        let wish = Wish::Retry(Some(LONGEST));
+        check(&ty, r#"{"why":"x","retry-after-ms":18446744073709551615}"#, wish, None);
         check(&ty, r#"{"why":"x","retry-after-ms":null}"#, Wish::None, None);
         check(&Type::String, r#""permanent-looking text""#, Wish::None, None);
     }

@@ -42,9 +42,6 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<(), String> {
                 _ = phase.wait_for(|phase| *phase == Phase::Ended) => return Ok(()),
             }
         };
-        if heart.is_fenced {
-            heart.until = Instant::now() + lease;
-        }
     }
     Ok(())
 }
@@ -62,8 +59,6 @@ struct Heart<'a> {
     session: SessionId,
     /// When the lease is over unless a heartbeat succeeds, by this process's clock.
     until: Instant,
-    /// The guests were stopped since it was over.
-    is_fenced: bool,
     quiet_mismatches: u32,
     mismatches: u32,
     failures: u32,
@@ -75,17 +70,16 @@ impl<'a> Heart<'a> {
             shared,
             session,
             until: Instant::now() + shared.options.lease,
-            is_fenced: false,
             quiet_mismatches: 0,
             mismatches: 0,
             failures: 0,
         }
     }
 
-    /// Stops the guests if the lease is over.
+    /// Stops the guests if the lease is over. What is claimed after that has the time of a lease again.
     fn fence(&mut self) {
-        if !self.is_fenced && Instant::now() >= self.until {
-            self.is_fenced = true;
+        if Instant::now() >= self.until {
+            self.until = Instant::now() + self.shared.options.lease;
             tracing::warn!(
                 session = %self.session,
                 "no heartbeat came through for the time of a lease: running tasks are stopped"
@@ -100,11 +94,12 @@ impl<'a> Heart<'a> {
         let sent = Instant::now();
         let quiet = self.shared.quiet();
         let print = self.shared.print(session.id);
-        let answer = tokio::time::timeout(lease / 3, self.shared.tasks().heartbeat(session, print));
+        // Not beyond the lease: whoever waits for an answer stops no guest.
+        let patience = (lease / 3).min(self.until.saturating_duration_since(sent));
+        let answer = tokio::time::timeout(patience, self.shared.tasks().heartbeat(session, print));
         match answer.await {
             Ok(Ok(Beat::Alive { matches, cancel })) => {
                 self.until = sent + lease;
-                self.is_fenced = false;
                 self.failures = 0;
                 self.shared.stop(&cancel, Why::CalledOff);
                 let was_quiet = quiet.is_some() && self.shared.quiet() == quiet;
@@ -124,7 +119,7 @@ impl<'a> Heart<'a> {
                 self.retry_after()
             }
             Err(_) => {
-                tracing::warn!(waited = ?lease / 3, "the store did not answer a heartbeat");
+                tracing::warn!(waited = ?patience, "the store did not answer a heartbeat");
                 self.failures += 1;
                 self.retry_after()
             }
@@ -151,6 +146,65 @@ impl<'a> Heart<'a> {
             (self.quiet_mismatches, self.mismatches) = (0, 0);
             self.shared.is_suspect.store(true, Ordering::Release);
             self.shared.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniq_model::{Lane, SessionId};
+    use omniq_store::{TaskStore as _, Want, WorkerInfo};
+
+    use super::super::attempt::Stop;
+    use super::super::tests::kit::*;
+    use super::super::WorkerOptions;
+    use super::*;
+
+    /// What a worker with so long a lease shares; none of its threads runs.
+    async fn shared(kit: &Kit, lease: Duration) -> Shared {
+        let (id, worker) = (SessionId::new(1), WorkerInfo::default());
+        let session = kit.tasks.open_session(id, &worker, lease).await.unwrap();
+        let options = WorkerOptions { lease, ..thread() };
+        Shared::new(kit.stores.clone(), options, kit.ends.clone(), kit.sink.clone(), session, 1)
+    }
+
+    /// The switch of a task that was claimed just now.
+    async fn claimed(kit: &Kit, shared: &Shared, nonce: u64) -> Arc<Stop> {
+        let add = kit.push(component(ADD, ADD_TYPE)).await;
+        kit.enqueue(kit.task(&add, &[0x82, 5, 10])).await;
+        let want = Want::new(Lane::default(), 1, nonce);
+        let leases = kit.tasks.claim(&shared.session(), &[want]).await.unwrap();
+        shared.hold(shared.session().id, &leases).remove(0)
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_waited_for_beyond_the_lease() {
+        let kit = Kit::new();
+        let lease = Duration::from_secs(24 * 3600);
+        let shared = shared(&kit, lease).await;
+        let stop = claimed(&kit, &shared, 1).await;
+        let mut heart = Heart::new(&shared, shared.session().id);
+        heart.until = Instant::now() + Duration::from_millis(50);
+        kit.tasks.is_hung.store(true, Ordering::Release);
+        let beat = tokio::time::timeout(PATIENCE, heart.beat(&shared.session())).await;
+        beat.expect("it is given up");
+        heart.fence();
+        assert_eq!(stop.why(), Why::LeaseLost);
+    }
+
+    #[tokio::test]
+    async fn what_was_claimed_after_a_lease_was_over_is_stopped_after_another() {
+        let kit = Kit::new();
+        let lease = Duration::from_secs(24 * 3600);
+        let shared = shared(&kit, lease).await;
+        let mut heart = Heart::new(&shared, shared.session().id);
+        for nonce in 1..=3 {
+            let stop = claimed(&kit, &shared, nonce).await;
+            heart.fence();
+            assert_eq!(stop.why(), Why::GoOn, "the lease is not over");
+            heart.until = Instant::now();
+            heart.fence();
+            assert_eq!(stop.why(), Why::LeaseLost, "{nonce}");
         }
     }
 }

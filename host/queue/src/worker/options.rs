@@ -89,8 +89,19 @@ fn ceiling() -> Limits {
 }
 
 impl WorkerOptions {
+    /// Sets the limits of tasks that set none. The ceiling is for what tasks ask for: it never cuts these.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        let ceiling = &mut self.ceiling;
+        ceiling.fuel = ceiling.fuel.max(limits.fuel);
+        ceiling.memory = ceiling.memory.max(limits.memory);
+        ceiling.result = ceiling.result.max(limits.result);
+        ceiling.timeout = ceiling.timeout.max(limits.timeout);
+        ceiling.cpu = ceiling.cpu.max(limits.cpu);
+        self.limits = limits;
+    }
+
     /// The limits of one attempt: what the task asks for, or the default, and never more than the ceiling.
-    pub(super) fn limits_of(&self, asked: &TaskLimits) -> Limits {
+    pub(crate) fn limits_of(&self, asked: &TaskLimits) -> Limits {
         let mut limits = self.limits.clone();
         limits.fuel = asked.fuel.unwrap_or(limits.fuel).min(self.ceiling.fuel);
         limits.memory = asked.memory.unwrap_or(limits.memory).min(self.ceiling.memory);

@@ -3,8 +3,8 @@
 mod bounds;
 mod crash;
 mod ends;
-mod flaky;
-mod kit;
+pub(super) mod flaky;
+pub(super) mod kit;
 mod lanes;
 mod life;
 mod module;
