@@ -18,7 +18,7 @@ mod transaction;
 mod worker;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use omniq_model::TaskId;
 use omniq_store::{Clock, SystemClock};
@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub events: Sink,
     pub clock: Arc<dyn Clock>,
     closed: watch::Sender<bool>,
+    /// What came of closing, once it was begun.
+    closing: OnceLock<watch::Receiver<Option<Result<()>>>>,
     watcher: AbortHandle,
 }
 
@@ -156,6 +158,7 @@ impl Queue {
             config,
             clock,
             closed: watch::Sender::new(false),
+            closing: OnceLock::new(),
             watcher,
         }))
     }
@@ -197,27 +200,31 @@ impl Queue {
     /// Writes down what is to be written, and lets go of files and connections. All clones are closed with it; their
     /// calls fail from then on. Workers are to be stopped before.
     ///
+    /// It is done once: who calls again, or at the same time, waits for the same and hears the same. Dropping the future does
+    /// not call it off.
+    ///
     /// # Errors
     /// A store could not write down what it had to.
     pub async fn close(&self) -> Result<()> {
-        if self.0.closed.send_replace(true) {
-            return Ok(());
+        let mut outcome = self.0.closing.get_or_init(|| self.begin_closing()).clone();
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            // A mistake in a store, or the runtime it was begun in has ended.
+            Err(_) => Err(Error::Closed),
         }
+    }
+
+    /// Closes in a task of its own, so that no caller who goes away leaves it half done.
+    fn begin_closing(&self) -> watch::Receiver<Option<Result<()>>> {
+        self.0.closed.send_replace(true);
         self.0.watcher.abort();
-        self.0.events.close().await;
-        let stores = &self.0.stores;
-        // One that fails keeps none of the others from writing down what it has to.
-        let tasks = stores.tasks.close().await;
-        let results = match &stores.results {
-            Some(results) => results.close().await,
-            None => Ok(()),
-        };
-        let events = match &stores.events {
-            Some(events) => events.close().await,
-            None => Ok(()),
-        };
-        let modules = stores.modules.close().await;
-        Ok(tasks.and(results).and(events).and(modules)?)
+        let (sender, outcome) = watch::channel(None);
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let closed = shared.close_stores().await;
+            sender.send_replace(Some(closed));
+        });
+        outcome
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -235,6 +242,112 @@ impl Queue {
         tokio::select! {
             value = wait => Ok(value),
             _ = closed.wait_for(|closed| *closed) => Err(Error::Closed),
+        }
+    }
+}
+
+impl Shared {
+    async fn close_stores(&self) -> Result<()> {
+        self.events.close().await;
+        let stores = &self.stores;
+        // One that fails keeps none of the others from writing down what it has to.
+        let tasks = stores.tasks.close().await;
+        let results = match &stores.results {
+            Some(results) => results.close().await,
+            None => Ok(()),
+        };
+        let events = match &stores.events {
+            Some(events) => events.close().await,
+            None => Ok(()),
+        };
+        let modules = stores.modules.close().await;
+        Ok(tasks.and(results).and(events).and(modules)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use omniq_model::Payload;
+    use omniq_store::memory::{MemoryModules, MemoryTasks};
+    use omniq_store::{ResultKey, ResultStore, StagedResult};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Closes when it is let, and then says that something went wrong.
+    #[derive(Debug)]
+    struct Slow {
+        gate: Semaphore,
+        begun: AtomicU32,
+        ended: AtomicU32,
+    }
+
+    #[async_trait]
+    impl ResultStore for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        async fn put(&self, _: Vec<StagedResult>) -> omniq_store::Result<()> {
+            Ok(())
+        }
+
+        async fn get(&self, keys: &[ResultKey]) -> omniq_store::Result<Vec<Option<Payload>>> {
+            Ok(vec![None; keys.len()])
+        }
+
+        async fn remove(&self, _: &[TaskId]) -> omniq_store::Result<()> {
+            Ok(())
+        }
+
+        async fn purge(&self, _: usize) -> omniq_store::Result<usize> {
+            Ok(0)
+        }
+
+        async fn close(&self) -> omniq_store::Result<()> {
+            self.begun.fetch_add(1, Ordering::AcqRel);
+            let _open = self.gate.acquire().await.expect("nobody closes it");
+            self.ended.fetch_add(1, Ordering::AcqRel);
+            Err(omniq_store::Error::unavailable("slow", "close", "it is full"))
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_is_done_once_whoever_waits_for_it() {
+        let (gate, begun, ended) = (Semaphore::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let slow = Arc::new(Slow { gate, begun, ended });
+        let stores = Stores {
+            tasks: Arc::new(MemoryTasks::new(Arc::new(SystemClock::default()))),
+            results: Some(Arc::clone(&slow) as _),
+            events: None,
+            modules: Arc::new(MemoryModules::new()),
+            inline_max: 8 << 10,
+        };
+        let queue = Queue::on(stores, Queue::builder().config().unwrap());
+        let begun = async {
+            while slow.begun.load(Ordering::Acquire) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = queue.close() => panic!("a store is not closed yet"),
+            () = begun => {} // the first call is dropped
+        }
+        let closing = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.close().await }
+        });
+        slow.gate.add_permits(1);
+        let (second, third) = (closing.await.unwrap(), queue.close().await);
+        assert_eq!(
+            (slow.begun.load(Ordering::Acquire), slow.ended.load(Ordering::Acquire)),
+            (1, 1)
+        );
+        for heard in [second, third] {
+            assert!(heard.unwrap_err().to_string().contains("slow"), "everybody hears of it");
         }
     }
 }
