@@ -58,6 +58,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Buffer {
     events: Vec<TaskEvent>,
+    /// Events that are being written.
+    in_flight: u64,
     /// Dropped since the last gap was written.
     missing: u64,
     /// Dropped in all.
@@ -153,8 +155,8 @@ impl Sink {
         let Some(mut flusher) = flusher else { return };
         if tokio::time::timeout(FAREWELL, &mut flusher).await.is_err() {
             flusher.abort();
-            let unwritten = shared.buffer().events.len();
-            tracing::warn!(unwritten, "the event store did not take the last events in time");
+            let lost = shared.give_up();
+            tracing::warn!(lost, "the event store did not take the last events in time");
         }
     }
 }
@@ -163,11 +165,24 @@ impl Shared {
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts what is not written as lost; returns how many that are.
+    fn give_up(&self) -> u64 {
+        let mut buffer = self.buffer();
+        let waiting: u64 = std::mem::take(&mut buffer.events).iter().map(told).sum();
+        let lost = waiting + std::mem::take(&mut buffer.in_flight);
+        buffer.lost += lost;
+        lost
+    }
 }
 
-/// How many events it tells of: an end that says when its attempt began tells of two.
+/// How many events it tells of: an end that says when its attempt began tells of two, a gap of those that were counted when
+/// they were dropped.
 fn told(event: &TaskEvent) -> u64 {
-    1 + u64::from(event.began.is_some())
+    match event.kind {
+        EventKind::Gap => 0,
+        _ => 1 + u64::from(event.began.is_some()),
+    }
 }
 
 /// Writes events until the sink is closed and all are written.
@@ -190,11 +205,11 @@ async fn flush(shared: Arc<Shared>) {
             let _ = tokio::time::timeout(GATHER, shared.wake.notified()).await;
         }
         let batch = take(&shared, &mut gaps);
-        let count: u64 = batch.iter().map(told).sum();
         if !append(&shared, batch).await {
             return;
         }
-        shared.buffer().written += count;
+        let mut buffer = shared.buffer();
+        buffer.written += std::mem::take(&mut buffer.in_flight);
     }
 }
 
@@ -204,6 +219,7 @@ fn take(shared: &Shared, gaps: &mut u64) -> Vec<TaskEvent> {
     let end = buffer.events.len().min(BATCH);
     let rest = buffer.events.split_off(end);
     let mut batch = std::mem::replace(&mut buffer.events, rest);
+    buffer.in_flight = batch.iter().map(told).sum();
     // The newest are dropped, so the gap belongs behind everything that waits.
     if buffer.events.is_empty() && buffer.missing > 0 {
         *gaps += 1;
@@ -229,7 +245,8 @@ async fn append(shared: &Shared, batch: Vec<TaskEvent>) -> bool {
         match shared.store.append(batch.clone()).await {
             Ok(()) => return true,
             Err(error) if shared.buffer().closing && began.elapsed() > FAREWELL => {
-                tracing::warn!(error = %chain(&error), "the event store did not take the last events in time");
+                let lost = shared.give_up();
+                tracing::warn!(error = %chain(&error), lost, "the event store did not take the last events in time");
                 return false;
             }
             Err(error) => {
@@ -295,10 +312,68 @@ pub(crate) fn event(task: TaskId, fence: u64, kind: EventKind, at: Timestamp) ->
 
 #[cfg(test)]
 mod tests {
-    use omniq_store::EventFilter;
+    use async_trait::async_trait;
     use omniq_store::memory::MemoryEvents;
+    use omniq_store::{Error, EventFilter};
 
     use super::*;
+
+    /// Takes nothing: it fails, or never answers.
+    #[derive(Debug)]
+    struct Full {
+        hangs: bool,
+    }
+
+    #[async_trait]
+    impl EventStore for Full {
+        fn name(&self) -> &'static str {
+            "full"
+        }
+
+        async fn append(&self, _: Vec<TaskEvent>) -> omniq_store::Result<()> {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            Err(Error::unavailable("full", "keep events", "it is full"))
+        }
+
+        async fn query(
+            &self,
+            _: &EventFilter,
+            _: Option<u64>,
+            _: usize,
+        ) -> omniq_store::Result<Vec<(u64, TaskEvent)>> {
+            Ok(Vec::new())
+        }
+
+        async fn purge(&self, _: Timestamp, _: usize) -> omniq_store::Result<usize> {
+            Ok(0)
+        }
+
+        async fn watermark(&self) -> omniq_store::Result<(Timestamp, TaskId)> {
+            Ok((Timestamp::default(), TaskId::derived(&[])))
+        }
+
+        async fn set_watermark(&self, _: (Timestamp, TaskId)) -> omniq_store::Result<()> {
+            Ok(())
+        }
+
+        async fn close(&self) -> omniq_store::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_at_the_end_is_counted() {
+        for hangs in [false, true] {
+            let sink = Sink::start(Some(Arc::new(Full { hangs })));
+            let task = TaskId::derived(&[b"t"]);
+            let event = |fence| event(task, fence, EventKind::Started, sink.now());
+            sink.emit_all((0..20_000).map(event));
+            sink.close().await;
+            assert_eq!(sink.counts(), (0, 20_000), "hangs: {hangs}");
+        }
+    }
 
     #[tokio::test]
     async fn what_has_no_room_is_counted_and_leaves_a_gap() {
