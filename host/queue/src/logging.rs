@@ -63,7 +63,7 @@ choice! {
         Queue = "queue",
         /// Claims, leases, heartbeats, pools.
         Worker = "worker",
-        /// Schedules, retries and dependencies.
+        /// What moves time on: due tasks, dead workers, what is forgotten.
         Scheduler = "scheduler",
         /// The log of what happened to tasks.
         Event = "event",
@@ -93,11 +93,11 @@ impl Component {
         match self {
             Self::Queue => &["omniq"],
             Self::Worker => &["omniq::worker", "omniq::pool"],
-            Self::Scheduler => &["omniq::scheduler"],
+            Self::Scheduler => &["omniq::scheduler", "omniq::keeper"],
             Self::Event => &["omniq::event"],
             Self::Store => &["omniq_store"],
             Self::Sandbox => &["omniq_sandbox"],
-            Self::Guest => &["omniq::guest"],
+            Self::Guest => &[GUEST_TARGET],
             Self::Config => &["omniq::config"],
             Self::Cli => &["omniq::command"],
             Self::Engine => &["wasmtime", "cranelift"],
@@ -126,6 +126,9 @@ impl Component {
 
 /// The target of what is said about the log itself. It is heard at every level but `DISABLED`.
 pub const LOG_TARGET: &str = "omniq::logging";
+
+/// The target of what guests say.
+pub(crate) const GUEST_TARGET: &str = "omniq::task";
 
 /// Levels of single components: a JSON object such as `{"store": "DEBUG", "worker": "INFO"}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd)]
@@ -336,6 +339,26 @@ mod tests {
             (&levels(Level::Disabled, &[]), "mio", LevelFilter::OFF),
         ] {
             assert_eq!(level_of(levels, target), expected, "{levels}: {target}");
+        }
+    }
+
+    #[test]
+    fn the_code_of_each_component_answers_to_its_level() {
+        use std::any::type_name;
+
+        for (component, target) in [
+            (Component::Queue, type_name::<crate::Queue>()),
+            (Component::Worker, type_name::<crate::worker::Worker>()),
+            (Component::Worker, type_name::<crate::pool::ThreadPool>()),
+            (Component::Scheduler, type_name::<crate::keeper::Keeper>()),
+            (Component::Event, type_name::<crate::event::Sink>()),
+            (Component::Store, type_name::<omniq_store::Session>()),
+            (Component::Sandbox, type_name::<omniq_sandbox::Sandbox>()),
+            (Component::Guest, GUEST_TARGET),
+            (Component::Config, type_name::<crate::config::Config>()),
+        ] {
+            let loud = levels(Level::Error, &[(component, Level::Debug)]);
+            assert_eq!(level_of(&loud, target), LevelFilter::DEBUG, "{component}: {target}");
         }
     }
 
