@@ -174,9 +174,9 @@ settings! {
 
     /// How long finished work is kept.
     pub struct Retention {
-        /// How long a result can be fetched after its task has ended.
+        /// How long a task that has ended is kept, with its result; a failed one, too.
         results: Duration = "retention.results", ["OMNIQ_RESULT_TTL"], default "1d", from "0s" to "3650d";
-        /// How long a finished task, without its result, is listed.
+        /// How long the events of tasks are kept.
         history: Duration = "retention.history", ["OMNIQ_HISTORY_TTL"], default "7d", from "0s" to "3650d";
     }
 

@@ -242,7 +242,8 @@ mod tests {
             .unwrap();
         let set = options(&config).limits_of(&TaskLimits::default());
         assert_eq!((set.timeout, set.cpu, set.fuel), (DAYS, DAYS, 1_000_000_000_000_000));
-        let limits = Limits { timeout: DAYS, memory: 8 << 30, result: 1 << 30, ..Limits::default() };
+        let limits =
+            Limits { timeout: DAYS, memory: 8 << 30, result: 1 << 30, ..Limits::default() };
         let builder = WorkerBuilder::new((), &Queue::builder().config().unwrap()).limits(limits);
         let said = builder.settings().limits_of(&TaskLimits::default());
         assert_eq!((said.timeout, said.memory, said.result), (DAYS, 8 << 30, 1 << 30));

@@ -155,9 +155,9 @@ mod tests {
     use omniq_model::{Lane, SessionId};
     use omniq_store::{TaskStore as _, Want, WorkerInfo};
 
+    use super::super::WorkerOptions;
     use super::super::attempt::Stop;
     use super::super::tests::kit::*;
-    use super::super::WorkerOptions;
     use super::*;
 
     /// What a worker with so long a lease shares; none of its threads runs.
