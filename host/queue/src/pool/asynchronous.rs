@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::thread;
 use std::time::Instant;
 
 use omniq_model::Pool;
@@ -137,8 +139,9 @@ impl AsyncPool {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(slots: usize, threads: usize, report: Arc<dyn Report>) -> std::io::Result<Self> {
+    pub fn start(slots: usize, threads: usize, report: Arc<dyn Report>) -> io::Result<Self> {
         let threads = threads.max(1);
+        can_be_had(threads)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("omniq-guests")
@@ -153,6 +156,21 @@ impl AsyncPool {
         });
         Ok(Self { shared, runtime: Mutex::new(Some(runtime)) })
     }
+}
+
+/// Whether the system has so many threads to give: the builder of a runtime panics where it has not.
+fn can_be_had(threads: usize) -> io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        // All of them are there at once before the first may end.
+        let closed = gate.lock();
+        let began = (0..threads).try_for_each(|_| {
+            let wait = || drop(gate.lock());
+            thread::Builder::new().spawn_scoped(scope, wait).map(drop)
+        });
+        drop(closed);
+        began
+    })
 }
 
 impl Executor for AsyncPool {

@@ -72,15 +72,17 @@ impl ThreadPool {
             load: Load::new(threads),
             report,
         });
+        // Dropped where a thread cannot be had, which ends those before it.
+        let pool = Self(shared);
         for number in 0..threads {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&pool.0);
             thread::Builder::new().name(format!("omniq-guest-{number}")).spawn(move || {
                 while let Some(job) = shared.next() {
                     run(&shared, job);
                 }
             })?;
         }
-        Ok(Self(shared))
+        Ok(pool)
     }
 }
 
