@@ -295,7 +295,7 @@ impl From<StartError> for Error {
         match error {
             StartError::Store(error) => error.into(),
             StartError::Pool(_) => Self::Unsupported(error.to_string()),
-            StartError::Threads(_) => Self::invalid(error),
+            StartError::Bounds { .. } => Self::invalid(error),
             error => Self::Worker(Arc::new(error)),
         }
     }

@@ -6,11 +6,12 @@ use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use omniq_model::{Pool, SessionId};
 use omniq_sandbox::Sandbox;
 use omniq_store::{Session, TaskStore, WorkerInfo};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use super::handle::WorkerHandle;
@@ -24,8 +25,16 @@ use crate::keeper::{self, Keeper};
 use crate::pool::{self, Report};
 use crate::stores::Stores;
 
-/// Threads a pool may have, as the setting `workers.threads`; more than a machine has to give end the process.
+/// What the options may be. Those of the settings, but for the lease: what a program says for itself need not be sensible,
+/// only such that the worker works.
+const SLOTS: RangeInclusive<usize> = 1..=65_536;
 const THREADS: RangeInclusive<usize> = 1..=4096;
+const BATCH: RangeInclusive<usize> = 1..=1000;
+const LEASE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How long the store may take to close the session of a worker that could not be started.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why a worker could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +46,14 @@ pub enum StartError {
     /// This version has no such pool.
     #[error("there is no pool `{0}` in this version; it has `async` and `thread`")]
     Pool(Pool),
-    /// A worker has no such number of threads.
-    #[error("a worker's pool has 1 to 4096 threads, got {0}")]
-    Threads(usize),
+    /// No worker can be like that.
+    #[error("{what}, got {given}")]
+    Bounds {
+        /// What workers are like.
+        what: &'static str,
+        /// What was asked for.
+        given: String,
+    },
     /// The machine refuses what a worker needs.
     #[error("could not start {what}")]
     Host {
@@ -61,7 +75,7 @@ impl Worker {
     /// Dropping the future before it is ready may leave a session behind that dies by itself.
     ///
     /// # Errors
-    /// [`StartError`]: there is no such pool or number of threads, the store does not answer, or the machine has no thread to
+    /// [`StartError`]: there is no such pool, an option is out of its bounds, the store does not answer, or the machine has no thread to
     /// give.
     pub async fn start(
         stores: Stores,
@@ -73,18 +87,58 @@ impl Worker {
         if !matches!(options.pool, Pool::Async | Pool::Thread) {
             return Err(StartError::Pool(options.pool));
         }
-        if !THREADS.contains(&options.threads) {
-            return Err(StartError::Threads(options.threads));
-        }
+        check(&options)?;
         let session = again(|| open_session(&*stores.tasks, &options)).await?;
         let seed = options.seed.unwrap_or_else(random);
         let shared = Arc::new(Shared::new(stores, options, ends, sink, session, seed));
-        open_pools(&shared)?;
-        let beats = Arc::clone(&shared);
-        let heart = thread("omniq-heartbeat", Arc::clone(&shared), heartbeat::run(beats))?;
-        let work = work(Arc::clone(&shared), sandbox);
-        let control = thread("omniq-worker", Arc::clone(&shared), work)?;
-        Ok(WorkerHandle { shared, threads: Mutex::new(vec![control, heart]) })
+        match begin(&shared, sandbox) {
+            Ok(threads) => Ok(WorkerHandle { shared, threads: Mutex::new(threads) }),
+            Err(error) => {
+                take_back(&shared).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn check(options: &WorkerOptions) -> Result<(), StartError> {
+    let WorkerOptions { slots, threads, batch, claim_bytes, lease, .. } = options;
+    for (is_good, what, given) in [
+        (SLOTS.contains(slots), "a worker has 1 to 65536 slots", slots),
+        (THREADS.contains(threads), "a worker's pool has 1 to 4096 threads", threads),
+        (BATCH.contains(batch), "a worker claims 1 to 1000 tasks in one go", batch),
+        (*claim_bytes > 0, "a worker holds at least 1 byte of arguments", claim_bytes),
+    ] {
+        if !is_good {
+            return Err(StartError::Bounds { what, given: given.to_string() });
+        }
+    }
+    if !LEASE.contains(lease) {
+        let what = "the lease of a worker is 100 ms to 30 days";
+        return Err(StartError::Bounds { what, given: format!("{lease:?}") });
+    }
+    Ok(())
+}
+
+fn begin(shared: &Arc<Shared>, sandbox: Sandbox) -> Result<Vec<JoinHandle<()>>, StartError> {
+    open_pools(shared)?;
+    let beats = heartbeat::run(Arc::clone(shared));
+    let heart = thread("omniq-heartbeat", Arc::clone(shared), beats)?;
+    let work = work(Arc::clone(shared), sandbox);
+    let control = thread("omniq-worker", Arc::clone(shared), work)?;
+    Ok(vec![control, heart])
+}
+
+/// Ends what has begun of a worker that cannot be started, and its session.
+async fn take_back(shared: &Shared) {
+    shared.end_all(None);
+    for pool in shared.pools() {
+        pool.stop();
+    }
+    let session = shared.session();
+    let closed = tokio::time::timeout(FAREWELL, shared.tasks().close_session(&session)).await;
+    if !matches!(closed, Ok(Ok(_))) {
+        tracing::warn!("the session of a worker that could not be started ends with its lease");
     }
 }
 
@@ -102,6 +156,24 @@ fn open_pools(shared: &Arc<Shared>) -> Result<(), StartError> {
     Ok(())
 }
 
+/// A runtime that waits for nothing when it is dropped: neither for a module that is still being compiled, nor, where the
+/// system has no thread for it, inside the runtime of whoever asked for a worker.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.as_ref().expect("it is taken by the drop alone").block_on(work)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Runs `work` on a thread with a runtime of its own. Should it panic, the worker ends: it must not go on with a part
 /// of itself missing, and what it holds is taken over by others.
 fn thread(
@@ -110,11 +182,10 @@ fn thread(
     work: impl Future<Output = Result<(), String>> + Send + 'static,
 ) -> Result<JoinHandle<()>, StartError> {
     let host = |source| StartError::Host { what: "a thread of the worker", source };
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(host)?;
+    let runtime = Own(Some(Builder::new_current_thread().enable_all().build().map_err(host)?));
     let body = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
-        // A module that is still being compiled is not waited for.
-        runtime.shutdown_background();
+        drop(runtime);
         let failure = match ended {
             Ok(Ok(())) => None,
             Ok(Err(failure)) => Some(failure),

@@ -166,6 +166,19 @@ async fn a_pool_that_is_not_there_is_said_at_once() {
         let text = refused.unwrap_err().to_string();
         assert_eq!(text, format!("a worker's pool has 1 to 4096 threads, got {threads}"));
     }
+    let lease = |lease| WorkerOptions { lease, ..thread() };
+    for (options, says) in [
+        (WorkerOptions { slots: 0, ..thread() }, "1 to 65536 slots, got 0"),
+        (WorkerOptions { batch: 0, ..thread() }, "1 to 1000 tasks in one go, got 0"),
+        (WorkerOptions { claim_bytes: 0, ..thread() }, "1 byte of arguments, got 0"),
+        (lease(Duration::from_millis(5)), "100 ms to 30 days, got 5ms"),
+        (lease(Duration::MAX), "100 ms to 30 days, got 1844674"),
+    ] {
+        let (ends, sink) = (kit.ends.clone(), kit.sink.clone());
+        let refused = Worker::start(kit.stores.clone(), sandbox(), options, ends, sink).await;
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains(says), "{text}");
+    }
 
     let add = kit.push(component(ADD, ADD_TYPE)).await;
     let worker = kit.start(thread()).await;
