@@ -330,9 +330,11 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// `2026-01-31T12:00:00.000Z`
+/// `2026-01-31T12:00:00.000Z`; what lies outside of the years 1970 to 9999 as the first or the last moment of them.
 pub fn moment(at: Timestamp) -> String {
-    let since = u64::try_from(at.as_millis()).unwrap_or(0);
+    // The form has four digits for a year, and no year is written with more.
+    const LAST: u64 = 253_402_300_799_999;
+    let since = u64::try_from(at.as_millis()).unwrap_or(0).min(LAST);
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(since)).to_string()
 }
 
@@ -369,7 +371,19 @@ mod tests {
         {
             assert_eq!(span(Duration::from_secs(seconds)), text);
         }
-        assert_eq!(moment(Timestamp::from_millis(1500)), "1970-01-01T00:00:01.500Z");
+        for (millis, text) in [
+            (1500, "1970-01-01T00:00:01.500Z"),
+            (i64::MIN, "1970-01-01T00:00:00.000Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            (253_402_300_800_000, "9999-12-31T23:59:59.999Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(moment(Timestamp::from_millis(millis)), text);
+        }
+        // As far apart as two moments can be.
+        let (first, last) = (Timestamp::from_millis(i64::MIN), Timestamp::from_millis(i64::MAX));
+        assert!(!age(last, first).is_empty());
+        assert_eq!(age(first, last), "0s");
     }
 
     #[test]
