@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use omniq::config::Config;
+use omniq_store::Options;
 use rustix::process::{Resource, getrlimit};
 
 use super::Check;
@@ -12,8 +13,6 @@ use crate::queue;
 
 /// Less than this, and tasks may soon be refused.
 const SCARCE: u64 = 1 << 30;
-/// Less than this, and they are.
-const TOO_LITTLE: u64 = 100 << 20;
 /// Files that a worker and its connections may want.
 const FILES: u64 = 1024;
 /// When this was written: a clock before it is wrong.
@@ -24,6 +23,8 @@ pub fn disk(config: &Config) -> Check {
     let name = "disk";
     let url = &config.tasks.url;
     let place = queue::file_of(config).and_then(Path::parent).or_else(|| url.folder_path());
+    // Of tasks on a server the folder holds the events at most.
+    let has_tasks = place.is_some();
     let place = place.unwrap_or(&config.data.folder);
     // A folder that does not exist yet lies where its parent does.
     let here = Path::new(".");
@@ -38,15 +39,24 @@ pub fn disk(config: &Config) -> Check {
             return Check::warning(name, why, "look whether the folder is there and readable");
         }
     };
+    of_room(free, &shown.to_string(), has_tasks)
+}
+
+/// What so many free bytes mean where tasks are kept, or else at most events.
+fn of_room(free: u64, shown: &str, has_tasks: bool) -> Check {
+    let name = "disk";
     let why = format!("{} are free at `{shown}`", report::bytes(free));
-    match free {
-        0..TOO_LITTLE => {
+    // What a store is opened with here: below it, it refuses them.
+    let reserve = Options::default().reserve;
+    match (free, has_tasks) {
+        (SCARCE.., _) => Check::good(name, why),
+        (_, false) => {
+            Check::warning(name, why, "free some space; events kept there may have to wait")
+        }
+        (free, true) if free < reserve => {
             Check::failed(name, why, "free some space; new tasks are refused until then")
         }
-        TOO_LITTLE..SCARCE => {
-            Check::warning(name, why, "free some space before new tasks are refused")
-        }
-        _ => Check::good(name, why),
+        (_, true) => Check::warning(name, why, "free some space before new tasks are refused"),
     }
 }
 
@@ -72,5 +82,30 @@ pub fn files() -> Check {
         ),
         Some(limit) => Check::good("open files", format!("a process may have {limit} open")),
         None => Check::good("open files", "a process may have as many as it likes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn a_disk_fails_where_stores_refuse_tasks() {
+        for (mebibytes, has_tasks, expected) in [
+            (63, true, State::Failed),
+            (64, true, State::Warning),
+            (80, true, State::Warning),
+            (900, true, State::Warning),
+            (1024, true, State::Good),
+            (63, false, State::Warning),
+            (80, false, State::Warning),
+            (900, false, State::Warning),
+            (1024, false, State::Good),
+        ] {
+            let check = of_room(mebibytes << 20, "/", has_tasks);
+            assert_eq!(check.state, expected, "{mebibytes} MiB, tasks: {has_tasks}");
+            assert!(has_tasks || !check.fix.contains("tasks"), "{}", check.fix);
+        }
     }
 }
