@@ -184,6 +184,7 @@ pub fn warn(notices: &[Notice]) {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::new(Kind::Usage, error.to_string())
+            .in_lines()
             .hint("`omniq help configuration` lists all settings")
     }
 }

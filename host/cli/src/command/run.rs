@@ -113,10 +113,8 @@ pub fn run(args: &RunArgs, has_separator: bool) -> super::Result {
     } else if outcome.result.is_ok() {
         // A guest that got over a refusal may still have done less than it should.
         for denial in &outcome.denials {
-            console::note(&format!(
-                "note: the guest was denied {denial}; {}\n",
-                hint::grant(denial)
-            ));
+            let text = format!("the guest was denied {denial}; {}", hint::grant(denial));
+            console::note(&format!("note: {}\n", console::tame(&text)));
         }
     }
     match problem::split(outcome) {

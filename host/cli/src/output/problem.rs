@@ -30,6 +30,8 @@ pub struct Problem {
     /// What there is to tell of a task that ended without a result.
     task: Option<Box<FailedTask>>,
     is_interrupt: bool,
+    /// Whether its message is ours alone, and has lines of its own.
+    has_lines: bool,
 }
 
 #[derive(Debug)]
@@ -51,12 +53,19 @@ impl Problem {
             call: None,
             task: None,
             is_interrupt: false,
+            has_lines: false,
         }
     }
 
     /// The same with the next step to take.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same where the message lists several things, each on a line of its own.
+    pub fn in_lines(mut self) -> Self {
+        self.has_lines = true;
         self
     }
 
@@ -114,16 +123,21 @@ impl Problem {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("error: {}", self.message);
+        // A guest may have a say in any message, and in any hint, but not in those that list what is wrong with settings.
+        let message = match self.has_lines {
+            true => self.message.lines().map(tame).collect::<Vec<_>>().join("\n"),
+            false => tame(&self.message),
+        };
+        let mut text = format!("error: {message}");
         let call = self.call.as_deref();
         if let Some((Some(ty), bytes)) = call.and_then(|call| call.error.as_ref()) {
             text += ": ";
-            text += &text_of(ty, bytes);
+            text += &tame(&text_of(ty, bytes));
         }
         let task = self.task.as_deref();
         if let Some(value) = task.and_then(FailedTask::value_text) {
             text += ": ";
-            text += &value;
+            text += &tame(&value);
         }
         text.push('\n');
         if let Some(call) = call.filter(|_| !matches!(self.kind, Kind::Exit | Kind::Cancelled)) {
@@ -131,7 +145,7 @@ impl Problem {
         }
         text += &task.map(FailedTask::backtrace_text).unwrap_or_default();
         if let Some(hint) = &self.hint {
-            text += &format!("hint: {hint}\n");
+            text += &format!("hint: {}\n", tame(hint));
         }
         text
     }
@@ -298,6 +312,16 @@ pub fn split(outcome: Outcome) -> Result<omniq_sandbox::Output, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_writes_no_lines_of_ours() {
+        let problem =
+            Problem::new(Kind::ErrResult, "a\u{1b}[2J\nhint: b").hint("c\u{1b}\nerror: d");
+        assert_eq!(problem.text(), "error: a\u{fffd}[2J hint: b\nhint: c\u{fffd} error: d\n");
+        assert_eq!(problem.json().message, "a\u{1b}[2J\nhint: b", "programs get it as it is");
+        let listed = Problem::new(Kind::Usage, "two are wrong:\n  a\u{1b}\n  b").in_lines();
+        assert_eq!(listed.text(), "error: two are wrong:\n  a\u{fffd}\n  b\n");
+    }
 
     #[test]
     fn a_backtrace_begins_where_the_guest_failed() {

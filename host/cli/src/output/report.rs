@@ -7,7 +7,7 @@ use omniq_sandbox::{Denial, Limits, Outcome, Usage};
 use serde::Serialize;
 
 use super::code::Code;
-use super::console;
+use super::console::{self, tame};
 use super::value::Format;
 
 /// Prints the report to stderr: lines for people, one object for programs that chose JSON.
@@ -30,7 +30,7 @@ fn lines(outcome: &Outcome, limits: &Limits, code: Code) -> String {
         ("host calls", of(grouped(usage.host_calls), grouped(limits.host_calls))),
         ("code", code.to_string()),
     ];
-    rows.extend(outcome.denials.iter().map(|denial| ("denied", denial.to_string())));
+    rows.extend(outcome.denials.iter().map(|denial| ("denied", tame(&denial.to_string()))));
     rows.iter().fold(String::new(), |mut text, (name, value)| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<12} {value}");
