@@ -136,6 +136,21 @@ fn a_queue_moves_to_a_folder_and_goes_on_there() {
     moves_to("file:there");
 }
 
+#[test]
+fn a_file_of_settings_says_where_a_queue_goes() {
+    let (place, echoed) = used();
+    let settings = "[data]\nfolder = \"there\"\n[storage]\ndurability = \"os\"\n";
+    std::fs::write(place.path("there.toml"), settings).unwrap();
+    let text = place.run("storage copy --to-config there.toml").says();
+    assert!(text.starts_with("copied 4 tasks"), "{text}");
+    assert!(place.path("there/omniq.db").exists());
+    assert_eq!(place.run(&format!("result {echoed} --config there.toml")).says(), "\"hello\"\n");
+    // What the file leaves open is as it is here.
+    std::fs::write(place.path("url.toml"), "[tasks]\nurl = \"sqlite:other.db\"\n").unwrap();
+    place.run("storage copy --to-config url.toml").says();
+    assert!(place.path("other.db").exists());
+}
+
 fn moves_to(url: &str) {
     let (place, echoed) = used();
     let copy = format!("storage copy --to {url} --to-events sqlite:there-events.db");

@@ -68,10 +68,6 @@ impl CopyArgs {
         if let Some(path) = &self.to_config {
             sources = sources.file(path);
         }
-        let folder = source.data.folder.display().to_string();
-        sources = sources.flag("data.folder", "data.folder", folder);
-        let durability = source.storage.durability.to_string();
-        sources = sources.flag("storage.durability", "storage.durability", durability);
         let flags = [
             ("--to", "tasks.url", &self.to),
             ("--to-results", "results.url", &self.to_results),
@@ -81,6 +77,18 @@ impl CopyArgs {
         for (flag, key, url) in flags {
             if let Some(url) = url {
                 sources = sources.flag(flag, key, url);
+            }
+        }
+        // What the file leaves open is as it is here.
+        let given = Config::load(&sources)?.show();
+        let is_given =
+            |key| given.iter().any(|shown| shown.row.key == key && shown.origin.is_set());
+        for (key, value) in [
+            ("data.folder", source.data.folder.display().to_string()),
+            ("storage.durability", source.storage.durability.to_string()),
+        ] {
+            if !is_given(key) {
+                sources = sources.flag(key, key, value);
             }
         }
         let target = Config::load(&sources)?;
