@@ -68,6 +68,30 @@ fn away(backend: Backend) {
     story::check(&judge, &batches);
 }
 
+/// A worker that is to drain the queue does so although the server goes meanwhile, and comes back.
+fn drains(backend: Backend) {
+    let server = start(backend, &[]);
+    let place = Place::on_server(backend, &server);
+    place.says(&format!("push {STEPS}"));
+    let slow = Batch::new("slow", "rest", ["[1000]"; 4]);
+    slow.enqueue(&place);
+    let mut worker = place.start("worker", ["worker", "--drain"]);
+    let judge = Judge::new(&place);
+    judge.until(slow.ids()[0], PATIENCE, |info| info.head.state == State::Running);
+    server.kill();
+    std::thread::sleep(AWAY);
+    assert_eq!(worker.ended(), None, "nobody can say that all is drained\n{}", worker.said());
+    server.restart();
+    let status = worker.wait(PATIENCE);
+    assert!(status.success(), "it ended with {status}\n{}", worker.said());
+    // What the log lacks of the outage is mended by who works next.
+    let mut next = place.start("next", ["worker"]);
+    judge.reconciled(PATIENCE);
+    next.signal(Signal::TERM);
+    assert!(next.wait(PATIENCE).success(), "{}", next.said());
+    story::check(&judge, &[slow]);
+}
+
 /// Who enqueues meanwhile is told so, soon, and nothing is accepted.
 #[track_caller]
 fn refused(place: &Place) {
@@ -181,6 +205,11 @@ macro_rules! on {
             #[test]
             fn a_server_goes_and_comes_back() {
                 away(Backend::$backend);
+            }
+
+            #[test]
+            fn a_worker_drains_although_its_server_goes() {
+                drains(Backend::$backend);
             }
 
             #[test]

@@ -196,7 +196,7 @@ impl From<Error> for Problem {
             Error::Config(error) => return error.into(),
             error => error,
         };
-        let problem = Self::new(error.kind(), chain(&error));
+        let problem = Self::new(error.kind(), chain(&error)).passing(error.is_retryable());
         match &error {
             Error::NoModule { .. } => problem.hint("`omniq module list` shows all there are"),
             Error::NoFunction { module, .. } | Error::Arguments { function: module, .. } => {

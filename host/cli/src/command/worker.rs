@@ -152,12 +152,34 @@ async fn drain(
     let tasks = &queue.stores().tasks;
     let bar = Bar::new("done", Some(0));
     let looks = Looks::new(queue, queues);
+    let mut is_away = false;
     loop {
         let seen: Changes = tasks.changes(Interest::Ends);
         let left = tokio::select! {
-            left = Left::of(&looks) => left?,
+            left = Left::of(&looks) => left,
             () = stop.asked() => return Ok(()),
+            () = worker.wait() => return Err(failed(worker)),
         };
+        let left = match left {
+            Ok(left) => left,
+            // The worker goes on when its store is back, and so does who waits for it.
+            Err(problem) if problem.is_passing() => {
+                if !is_away {
+                    console::warning(&format!(
+                        "{}; looking again",
+                        console::tame(problem.message())
+                    ));
+                }
+                is_away = true;
+                tokio::select! {
+                    () = tokio::time::sleep(PATIENCE) => continue,
+                    () = stop.asked() => return Ok(()),
+                    () = worker.wait() => return Err(failed(worker)),
+                }
+            }
+            Err(problem) => return Err(problem),
+        };
+        is_away = false;
         let done = ended(worker);
         bar.set_size(done + left.now + left.soon);
         bar.at(done, None, &format!("{} to go", left.now + left.soon));

@@ -32,6 +32,8 @@ pub struct Problem {
     is_interrupt: bool,
     /// Whether its message is ours alone, and has lines of its own.
     has_lines: bool,
+    /// Whether the same may work later, without anybody changing anything.
+    is_passing: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Problem {
             task: None,
             is_interrupt: false,
             has_lines: false,
+            is_passing: false,
         }
     }
 
@@ -67,6 +70,17 @@ impl Problem {
     pub fn in_lines(mut self) -> Self {
         self.has_lines = true;
         self
+    }
+
+    /// The same where a store did not answer, and may do so later.
+    pub fn passing(mut self, is_passing: bool) -> Self {
+        self.is_passing = is_passing;
+        self
+    }
+
+    /// Whether the same may work later, without anybody changing anything.
+    pub fn is_passing(&self) -> bool {
+        self.is_passing
     }
 
     /// How a call failed.
