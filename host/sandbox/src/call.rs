@@ -153,8 +153,7 @@ fn open(
 ) -> Result<Store<State>, Failure> {
     call.limits.table_elements = call.limits.table_elements.min(target.most_table_elements);
     let limits = call.limits.clone();
-    let state = State::new(call, target.command.take(), Arc::clone(meter), target.imports_wasi)
-        .map_err(|error| Failure::new(error.kind(), error.to_string()))?;
+    let state = State::new(call, target.command.take(), Arc::clone(meter), target.imports_wasi);
     let mut store = Store::new(target.engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_fuel(limits.fuel).map_err(|error| Failure::new(Kind::Host, format!("{error:#}")))?;

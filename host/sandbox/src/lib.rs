@@ -49,7 +49,7 @@ pub use {
     call::{Admission, Call, Command},
     engine::{Allocation, ENGINE_VERSION},
     error::Error,
-    grant::{Clock, DirGrant, Grants, Random},
+    grant::{Clock, DirGrant, GrantError, Grants, Random},
     limit::{Cancel, Limits},
     module::{Builder, Function, Module, Sandbox, Step},
     outcome::{Denial, Failure, Frame, Outcome, Output, Usage},

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use omniq_model::Kind;
 use omniq_sandbox::import::http::HostPattern;
 use omniq_sandbox::import::keyvalue::{Buckets, MemoryBucket};
-use omniq_sandbox::{DirGrant, Grants, Random};
+use omniq_sandbox::{Grants, Random};
 
 use super::clock::ClockArg;
 use crate::output::problem::Problem;
@@ -48,7 +48,7 @@ impl GrantArgs {
     /// The grants of the call.
     ///
     /// # Errors
-    /// A variable or directory is named that does not exist.
+    /// A variable or directory is named that does not exist, or a directory that another grant lets the guest change.
     pub fn grants(&self) -> Result<Grants, Problem> {
         let mut grants = Grants::default();
         grants.http.clone_from(&self.grant_http);
@@ -56,9 +56,12 @@ impl GrantArgs {
             let value = value.clone().map_or_else(|| inherited(name), Ok)?;
             grants.env.insert(name.clone(), value);
         }
-        for DirArg(dir) in &self.grant_dir {
-            check_directory(&dir.host)?;
-            grants.dirs.push(dir.clone());
+        for DirArg { host, guest, writable } in &self.grant_dir {
+            check_directory(host)?;
+            grants.grant_dir(host, guest, *writable).map_err(|error| {
+                Problem::new(Kind::Usage, error.to_string())
+                    .hint("grant directories that lie apart, or the outer one without `:rw`")
+            })?;
         }
         for ConfigArg { name, value } in &self.grant_config {
             grants.config.insert(name.clone(), value.clone());
@@ -144,7 +147,11 @@ impl FromStr for ConfigArg {
 
 /// `HOST[:GUEST][:ro|:rw]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct DirArg(DirGrant);
+struct DirArg {
+    host: PathBuf,
+    guest: String,
+    writable: bool,
+}
 
 impl FromStr for DirArg {
     type Err = String;
@@ -168,7 +175,7 @@ impl FromStr for DirArg {
             return Err("write `HOST`, `HOST:GUEST`, `HOST:rw` or `HOST:GUEST:rw`".to_owned());
         }
         let writable = writable.unwrap_or(false);
-        Ok(Self(DirGrant { host: PathBuf::from(host), guest: guest.to_owned(), writable }))
+        Ok(Self { host: PathBuf::from(host), guest: guest.to_owned(), writable })
     }
 }
 
@@ -194,8 +201,10 @@ mod tests {
             ("a:b:c:rw", None),
         ] {
             let found = text.parse::<DirArg>().ok();
-            let expected = expected.map(|(host, guest, writable)| {
-                DirArg(DirGrant { host: host.into(), guest: guest.to_owned(), writable })
+            let expected = expected.map(|(host, guest, writable)| DirArg {
+                host: host.into(),
+                guest: guest.to_owned(),
+                writable,
             });
             assert_eq!(found, expected, "{text}");
         }

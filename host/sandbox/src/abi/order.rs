@@ -8,6 +8,8 @@ use std::sync::Arc;
 use wasmtime::component::__internal::ComponentTypes;
 use wasmtime::component::__internal::wasmtime_environ::component::TypeRecordIndex;
 
+use crate::value::few::Few;
+
 /// One field of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -19,16 +21,16 @@ pub struct Place {
     pub flat: usize,
 }
 
-/// The records met so far; few, so a list is faster than a map.
+/// The records met so far.
 #[derive(Debug, Default)]
 pub struct Orders {
-    known: Vec<(TypeRecordIndex, Arc<[Place]>)>,
+    known: Few<TypeRecordIndex, Arc<[Place]>>,
 }
 
 impl Orders {
     /// The fields of a record in the order of their keys.
     pub fn of(&mut self, types: &ComponentTypes, record: TypeRecordIndex) -> Arc<[Place]> {
-        if let Some((_, places)) = self.known.iter().find(|(index, _)| *index == record) {
+        if let Some(places) = self.known.get(record) {
             return Arc::clone(places);
         }
         let fields = &types[record].fields;
@@ -44,7 +46,7 @@ impl Orders {
             (name.len(), name.as_bytes())
         });
         let places: Arc<[Place]> = places.into();
-        self.known.push((record, Arc::clone(&places)));
+        self.known.insert(record, Arc::clone(&places));
         places
     }
 }

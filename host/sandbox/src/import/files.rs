@@ -16,7 +16,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use self::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use super::State;
 use super::open::{Count, Counted, Held};
-use crate::grant::{DirGrant, Grants};
+use crate::grant::Grants;
 use crate::inspect::Capability;
 use crate::limit::Stop;
 use crate::seam::Denials;
@@ -168,13 +168,15 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 impl preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let directories = preopens::Host::get_directories(&mut self.engine)?;
-        self.files.found_nothing |= directories.is_empty();
-        for (descriptor, path) in &directories {
-            // Where one path was granted twice, the engine gives both out: the stricter one is assumed.
-            let same = |dir: &&DirGrant| dir.guest == *path;
-            let writable = self.files.grants.dirs.iter().filter(same).all(|dir| dir.writable);
-            self.files.opened(descriptor, Target { path: path.clone(), writable })?;
+        let grants = Arc::clone(&self.files.grants);
+        self.files.found_nothing |= grants.dirs.is_empty();
+        let mut directories = Vec::with_capacity(grants.dirs.len());
+        for granted in &grants.dirs {
+            // The engine would open them by path again, where a guest may have put something else by now.
+            let descriptor = self.engine.table.push(Descriptor::Dir(granted.dir.clone()))?;
+            let (path, writable) = (granted.guest.clone(), granted.writable);
+            self.files.opened(&descriptor, Target { path: path.clone(), writable })?;
+            directories.push((descriptor, path));
         }
         Ok(directories)
     }

@@ -55,7 +55,7 @@ impl State {
         command: Option<Command>,
         meter: Arc<Meter>,
         imports_wasi: bool,
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let Call { limits, grants, task, .. } = call;
         let seam = Seam::new(limits.host_calls);
         let denials = seam.denials().clone();
@@ -63,17 +63,10 @@ impl State {
         let stderr = stdio::Capture::new("stderr", limits.stderr);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
-        let wasi = match imports_wasi {
-            true => Some(wasi::context(
-                &grants,
-                command.unwrap_or_default(),
-                &stdout,
-                &stderr,
-                &denials,
-            )?),
-            false => None,
-        };
-        Ok(Self {
+        let command = command.unwrap_or_default();
+        let wasi =
+            imports_wasi.then(|| wasi::context(&grants, command, &stdout, &stderr, &denials));
+        Self {
             limiter: Limiter::new(&limits),
             seam,
             meter,
@@ -88,7 +81,7 @@ impl State {
             grants,
             stdout,
             stderr,
-        })
+        }
     }
 
     pub fn denials(&self) -> &Denials {

@@ -9,15 +9,12 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
-use wasmtime_wasi::{
-    FsPerms, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder};
 
 use super::State;
 use super::sockets;
 use super::stdio::Capture;
 use crate::call::Command;
-use crate::error::Error;
 use crate::grant::{Grants, Random};
 use crate::seam::Denials;
 
@@ -28,7 +25,7 @@ pub(crate) fn context(
     stdout: &Capture,
     stderr: &Capture,
     denials: &Denials,
-) -> Result<WasiCtx, Error> {
+) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.stdout(stdout.clone()).stderr(stderr.clone()).args(&command.args);
     if !command.stdin.is_empty() {
@@ -36,13 +33,6 @@ pub(crate) fn context(
     }
     for (name, value) in &grants.env {
         builder.env(name, value);
-    }
-    for dir in &grants.dirs {
-        let perms = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        builder.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| {
-            let what = format!("the granted directory `{}` cannot be opened", dir.host.display());
-            Error::host(what, error.into_boxed_dyn_error())
-        })?;
     }
     if let Some(now) = grants.clock.frozen() {
         builder.wall_clock(Frozen(now)).monotonic_clock(Frozen(Duration::ZERO));
@@ -53,7 +43,7 @@ pub(crate) fn context(
     }
     // Nothing is allowed to any of them; see there.
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(sockets::refuse(denials.clone()));
-    Ok(builder.build())
+    builder.build()
 }
 
 /// A clock that stands still.

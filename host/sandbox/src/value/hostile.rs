@@ -163,3 +163,53 @@ fn a_bulk_list_of_bytes_is_one_value() {
     let text = json::write(&list(Type::U8), &input).unwrap();
     assert_eq!(json::read(&list(Type::U8), text.as_bytes(), &one).unwrap(), input);
 }
+
+/// The least of several measurements of `work`: a busy machine may make some of them longer, hardly all.
+fn least(mut work: impl FnMut()) -> std::time::Duration {
+    let measured = (0..5).map(|_| {
+        let started = std::time::Instant::now();
+        work();
+        started.elapsed()
+    });
+    measured.min().expect("five of them")
+}
+
+/// A component may declare tens of thousands of cases, and a task may come with a list of the last of them.
+#[test]
+fn values_of_a_type_of_many_cases_cost_little_more_than_those_of_few() {
+    let cases = |many: usize| {
+        Type::Variant(std::sync::Arc::new(omniq_model::wit::Variant {
+            name: None,
+            cases: (0..many)
+                .map(|case| omniq_model::wit::Case { name: format!("case{case:05}"), ty: None })
+                .collect(),
+        }))
+    };
+    let labels = |many: usize| {
+        Type::Enum(std::sync::Arc::new(omniq_model::wit::Labels {
+            name: None,
+            labels: (0..many).map(|label| format!("case{label:05}")).collect(),
+        }))
+    };
+    let kinds: [&dyn Fn(usize) -> Type; 2] = [&cases, &labels];
+    for kind in kinds {
+        let [few, many] = [2, 20_000].map(|length| {
+            let mut value = vec![0x99, 0x27, 0x10]; // a list of 10 000
+            for _ in 0..10_000 {
+                value.push(0x69);
+                value.extend(format!("case{:05}", length - 1).bytes());
+            }
+            let ty = list(kind(length));
+            let signature = params([("a", ty.clone())]);
+            let args = [&[0xa1, 0x61, b'a'][..], &value].concat();
+            let checked =
+                least(|| assert_eq!(args::from_cbor(&signature, &args, &ALL).unwrap(), args));
+            let printed = least(|| assert!(json::write(&ty, &value).unwrap().len() > 100_000));
+            [checked, printed]
+        });
+        for (few, many) in few.into_iter().zip(many) {
+            // One after the other it would be thousands of times as long.
+            assert!(many < few * 200, "{many:?}, with two names {few:?}");
+        }
+    }
+}

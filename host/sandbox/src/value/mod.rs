@@ -16,6 +16,7 @@ pub mod wave;
 
 mod bounds;
 mod error;
+pub(crate) mod few;
 mod names;
 mod print;
 mod sink;

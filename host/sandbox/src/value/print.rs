@@ -8,6 +8,7 @@ use omniq_model::wit::{Field, Labels, ResultType, Type, Variant};
 
 use super::Error;
 use super::cbor::{Flaw, Major, Reader, canonical_order};
+use super::names::Names;
 
 /// Adds what is formatted to `out`, without another string in between.
 pub(super) fn push(out: &mut String, formatted: Arguments<'_>) {
@@ -75,24 +76,26 @@ pub(super) fn fields<F: Format>(
     print::<F>(canonical, |printer, out| printer.fields::<F>(fields, brackets, key, out))
 }
 
-fn print<F: Format>(
-    canonical: &[u8],
-    with: impl FnOnce(&mut Printer<'_>, &mut String) -> Result<(), Error>,
+fn print<'c, 't, F: Format>(
+    canonical: &'c [u8],
+    with: impl FnOnce(&mut Printer<'c, 't>, &mut String) -> Result<(), Error>,
 ) -> Result<String, Error> {
-    let mut printer = Printer { reader: Reader::new(canonical), orders: HashMap::new() };
+    let reader = Reader::new(canonical);
+    let mut printer = Printer { reader, names: Names::default(), orders: HashMap::new() };
     let mut out = String::with_capacity(canonical.len() + canonical.len() / 2);
     with(&mut printer, &mut out)?;
     printer.reader.finish()?;
     Ok(out)
 }
 
-struct Printer<'a> {
+struct Printer<'a, 't> {
     reader: Reader<'a>,
+    names: Names<'t>,
     orders: HashMap<usize, Rc<[usize]>>,
 }
 
-impl Printer<'_> {
-    fn value<F: Format>(&mut self, ty: &Type, out: &mut String) -> Result<(), Error> {
+impl<'t> Printer<'_, 't> {
+    fn value<F: Format>(&mut self, ty: &'t Type, out: &mut String) -> Result<(), Error> {
         match ty {
             Type::Bool => out.push_str(if self.reader.read_bool()? { "true" } else { "false" }),
             Type::U8
@@ -170,7 +173,7 @@ impl Printer<'_> {
     /// Prints a map's values in the order of `fields`, although they come in canonical order.
     fn fields<F: Format>(
         &mut self,
-        fields: &[Field],
+        fields: &'t [Field],
         (open, close): (char, char),
         key: fn(&mut String, &str),
         out: &mut String,
@@ -203,18 +206,14 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn variant<F: Format>(&mut self, variant: &Variant, out: &mut String) -> Result<(), Error> {
+    fn variant<F: Format>(&mut self, variant: &'t Variant, out: &mut String) -> Result<(), Error> {
         let has_payload = self.reader.peek().is_some_and(|first| first >> 5 == Major::Map as u8);
         if has_payload {
             self.map_of_one()?;
         }
         let label = self.reader.read_text()?;
-        match variant
-            .cases
-            .iter()
-            .find(|case| case.name == label)
-            .map(|case| (&case.ty, has_payload))
-        {
+        let case = self.names.find(&variant.cases, label);
+        match case.map(|case| (&variant.cases[case].ty, has_payload)) {
             Some((Some(payload), true)) => F::case(out, label, |out| self.value::<F>(payload, out)),
             Some((None, false)) => {
                 F::label(out, label);
@@ -224,7 +223,7 @@ impl Printer<'_> {
         }
     }
 
-    fn option<F: Format>(&mut self, inner: &Type, out: &mut String) -> Result<(), Error> {
+    fn option<F: Format>(&mut self, inner: &'t Type, out: &mut String) -> Result<(), Error> {
         if self.reader.at_null() {
             self.reader.read_null()?;
             F::none(out);
@@ -237,7 +236,7 @@ impl Printer<'_> {
         F::some(out, wraps_option, |out| self.value::<F>(inner, out))
     }
 
-    fn result<F: Format>(&mut self, result: &ResultType, out: &mut String) -> Result<(), Error> {
+    fn result<F: Format>(&mut self, result: &'t ResultType, out: &mut String) -> Result<(), Error> {
         self.map_of_one()?;
         let (label, payload) = match self.reader.read_text()? {
             "ok" => ("ok", &result.ok),
@@ -254,10 +253,10 @@ impl Printer<'_> {
         }
     }
 
-    fn label<'l>(&mut self, labels: &'l Labels) -> Result<&'l str, Error> {
+    fn label(&mut self, labels: &'t Labels) -> Result<&'t str, Error> {
         let label = self.reader.read_text()?;
-        match labels.labels.iter().find(|known| *known == label) {
-            Some(label) => Ok(label),
+        match self.names.find(&labels.labels, label) {
+            Some(at) => Ok(&labels.labels[at]),
             None => Err(self.flaw("a label that the type does not have")),
         }
     }

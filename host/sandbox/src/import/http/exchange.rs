@@ -16,13 +16,14 @@ use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::body::ResponseBody;
+use super::lookup::Lookup;
 use super::pattern::{Host, HostPattern, Scheme, Target};
 use super::{HttpLimits, address, tls};
 use crate::grant::Grants;
@@ -42,6 +43,7 @@ pub(super) struct Exchange {
     pub grants: Arc<Grants>,
     pub denials: Denials,
     pub slots: Arc<Semaphore>,
+    pub lookup: Arc<Lookup>,
     /// Settings of a test; `None` for those that all share.
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
@@ -84,7 +86,7 @@ impl Exchange {
             .map_err(|_| Error::ConnectionLimitReached)?
             .map_err(|_| Error::ConnectionLimitReached)?;
         let request = self.prepare(request)?;
-        let stream = self.open(request.method()).await?;
+        let (stream, slot) = self.open(request.method(), slot).await?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(self.limits.headers.max(LEAST_BUFFER))
             .handshake(TokioIo::new(stream))
@@ -141,10 +143,15 @@ impl Exchange {
         Ok(Request::from_parts(parts, Limited::new(body, limit)))
     }
 
-    /// Connects to an address of the target that the guest may reach.
-    async fn open(&self, method: &http::Method) -> Result<Box<dyn Stream>, Error> {
+    /// Connects to an address of the target that the guest may reach, and gives the slot back.
+    async fn open(
+        &self,
+        method: &http::Method,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(Box<dyn Stream>, OwnedSemaphorePermit), Error> {
         let deadline = Instant::now() + self.timeouts.connect;
-        let found = timeout_at(deadline, self.resolve()).await.map_err(|_| Error::DnsTimeout)??;
+        let resolved = timeout_at(deadline, self.resolve(slot)).await;
+        let (found, slot) = resolved.map_err(|_| Error::DnsTimeout)??;
         let allowed = self.filter(&found);
         if allowed.is_empty() {
             if let Some(address) = found.first() {
@@ -163,24 +170,27 @@ impl Exchange {
         let stream = self.connect(&allowed, deadline).await?;
         // Requests are written in one go; waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        match self.target.scheme {
-            Scheme::Http => Ok(Box::new(stream)),
+        let stream: Box<dyn Stream> = match self.target.scheme {
+            Scheme::Http => Box::new(stream),
             Scheme::Https => {
                 let secured = timeout_at(deadline, self.secure(stream)).await;
-                secured.map_err(|_| Error::ConnectionTimeout)?
+                secured.map_err(|_| Error::ConnectionTimeout)??
             }
-        }
+        };
+        Ok((stream, slot))
     }
 
-    async fn resolve(&self) -> Result<Vec<IpAddr>, Error> {
-        let name = match &self.target.host {
-            Host::Address(address) => return Ok(vec![*address]),
-            Host::Name(name) => name,
-        };
-        let found = tokio::net::lookup_host((name.as_str(), self.target.port)).await;
-        let found = found
-            .map_err(|error| Error::DnsError { rcode: Some(error.to_string()), info_code: None })?;
-        Ok(found.map(|address| address.ip().to_canonical()).collect())
+    /// The addresses of the target. The slot goes along, since a look-up may outlive the request.
+    async fn resolve(
+        &self,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(Vec<IpAddr>, OwnedSemaphorePermit), Error> {
+        match &self.target.host {
+            Host::Address(address) => Ok((vec![*address], slot)),
+            Host::Name(name) => {
+                Arc::clone(&self.lookup).run(name.clone(), self.target.port, slot).await
+            }
+        }
     }
 
     fn filter(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {

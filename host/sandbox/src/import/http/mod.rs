@@ -9,6 +9,7 @@ mod address;
 mod body;
 mod exchange;
 mod guard;
+mod lookup;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use wasmtime_wasi_http::{
 };
 
 use self::exchange::{Exchange, Io, Timeouts};
+use self::lookup::Lookup;
 use self::pattern::Target;
 use super::State;
 use crate::grant::Grants;
@@ -97,6 +99,7 @@ struct Gate {
     limits: HttpLimits,
     denials: Denials,
     slots: Arc<Semaphore>,
+    lookup: Arc<Lookup>,
     sent: u32,
     /// Settings of a test; `None` for those that all share.
     tls: Option<Arc<rustls::ClientConfig>>,
@@ -114,7 +117,7 @@ impl Http {
 impl Gate {
     fn new(grants: Arc<Grants>, limits: HttpLimits, denials: Denials) -> Self {
         let slots = Arc::new(Semaphore::new(limits.concurrent as usize));
-        Self { grants, limits, denials, slots, sent: 0, tls: None }
+        Self { grants, limits, denials, slots, lookup: Lookup::shared(), sent: 0, tls: None }
     }
 
     /// Whether the request may be sent, as far as it can say itself.
@@ -170,6 +173,7 @@ impl WasiHttpHooks for Gate {
                     grants: Arc::clone(&self.grants),
                     denials: self.denials.clone(),
                     slots: Arc::clone(&self.slots),
+                    lookup: Arc::clone(&self.lookup),
                     tls: self.tls.clone(),
                 };
                 Box::new(exchange.run(request))

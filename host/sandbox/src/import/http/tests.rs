@@ -4,7 +4,8 @@ use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::lookup::Lookup;
 use super::{Gate, HttpLimits, exchange, tls};
 use crate::grant::Grants;
 use crate::seam::Denials;
@@ -409,4 +411,73 @@ async fn https_to_a_server_without_it_is_an_error() {
 fn certificates_that_cannot_be_read_are_named() {
     let error = tls::trusting(Some("/nonexistent/roots.pem".as_ref())).expect_err("no such file");
     assert!(error.contains("/nonexistent/roots.pem"), "{error}");
+}
+
+/// A resolver that answers nobody until it is told to.
+#[derive(Default)]
+struct Stuck {
+    asked: AtomicUsize,
+    done: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Stuck {
+    fn lookup(self: &Arc<Self>, most: usize) -> Arc<Lookup> {
+        let stuck = Arc::clone(self);
+        Lookup::new(most, move |_, _| {
+            stuck.asked.fetch_add(1, Ordering::SeqCst);
+            let done = stuck.done.lock().expect("no panic");
+            drop(stuck.told.wait_while(done, |done| !*done).expect("no panic"));
+            Err(std::io::Error::other("no such name"))
+        })
+    }
+
+    fn answer(&self) {
+        *self.done.lock().expect("no panic") = true;
+        self.told.notify_all();
+    }
+}
+
+/// Nobody can stop the system's resolver: a request that is given up leaves its thread behind, and keeps its slot.
+#[tokio::test]
+async fn a_look_up_that_was_given_up_keeps_its_slot_until_its_thread_is_done() {
+    let stuck = Arc::new(Stuck::default());
+    let mut gate =
+        gate(&["*.example".to_owned()], HttpLimits { concurrent: 2, ..HttpLimits::default() });
+    gate.lookup = stuck.lookup(100);
+    let impatient = Some(RequestOptions {
+        connect_timeout: Some(BRIEF),
+        first_byte_timeout: Some(BRIEF),
+        ..RequestOptions::default()
+    });
+    let mut errors = Vec::new();
+    for _ in 0..5 {
+        errors.push(send(&mut gate, get("http://a.example/"), impatient).await.err());
+    }
+    let asked = stuck.asked.load(Ordering::SeqCst);
+    stuck.answer();
+    assert!(asked <= 2, "{asked} threads are busy");
+    assert!(errors[..2].iter().all(|error| matches!(error, Some(Error::DnsTimeout))), "{errors:?}");
+    let full = |error| matches!(error, &Some(Error::ConnectionLimitReached));
+    assert!(errors[2..].iter().all(full), "{errors:?}");
+    let answer = send(&mut gate, get("http://a.example/"), first_byte(SOON)).await;
+    assert!(matches!(answer, Err(Error::DnsError { .. })));
+}
+
+/// However many guests there are, their look-ups leave threads for files.
+#[tokio::test]
+async fn look_ups_of_all_guests_are_bounded_together() {
+    let stuck = Arc::new(Stuck::default());
+    let lookup = stuck.lookup(3);
+    for _ in 0..8 {
+        let mut gate = gate(&["*.example".to_owned()], HttpLimits::default());
+        gate.lookup = Arc::clone(&lookup);
+        let impatient =
+            Some(RequestOptions { connect_timeout: Some(BRIEF), ..RequestOptions::default() });
+        let answer = send(&mut gate, get("http://a.example/"), impatient).await;
+        assert!(matches!(answer, Err(Error::DnsTimeout)));
+    }
+    let asked = stuck.asked.load(Ordering::SeqCst);
+    stuck.answer();
+    assert!(asked <= 3, "{asked} threads are busy");
 }

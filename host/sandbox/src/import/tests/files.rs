@@ -6,7 +6,7 @@ use omniq_model::Kind;
 
 use super::linked::{STREAMS, import};
 use super::{Host, data, granting, guest, run, run_to_end};
-use crate::{Call, DirGrant, Grants};
+use crate::{Call, Grants};
 
 /// Opens `path` in the first directory, and returns 0, or 1000 and the number of the error. Without a directory it traps.
 fn opening(path: &str, create: bool, times: u32) -> Vec<u8> {
@@ -146,8 +146,9 @@ fn opener(body: &str) -> Vec<u8> {
 }
 
 fn directory(host: &Path, writable: bool) -> Call {
-    let dir = DirGrant { host: host.to_owned(), guest: "/data".to_owned(), writable };
-    granting(Grants { dirs: vec![dir], ..Grants::default() })
+    let mut grants = Grants::default();
+    grants.grant_dir(host, "/data", writable).expect("a directory");
+    granting(grants)
 }
 
 const NOT_PERMITTED: u64 = 1031;
@@ -198,6 +199,26 @@ fn a_guest_stays_in_its_directory_and_what_it_tried_is_noted() {
         );
     }
     assert!(data.join("new").exists() && !folder.path().join("new").exists());
+}
+
+/// What lies at the path of a granted directory may change between two calls; the directory stays what was granted.
+#[test]
+fn a_granted_directory_is_opened_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [granted, secret] = ["granted", "secret"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&granted).expect("made");
+    std::fs::create_dir(&secret).expect("made");
+    std::fs::write(granted.join("here"), "h").expect("written");
+    std::fs::write(secret.join("key"), "s").expect("written");
+    let mut grants = Grants::default();
+    grants.grant_dir(&granted, "/data", false).expect("a directory");
+    let grants = std::sync::Arc::new(grants);
+    std::fs::rename(&granted, folder.path().join("away")).expect("renamed");
+    std::os::unix::fs::symlink(&secret, &granted).expect("linked");
+    for (path, answer) in [("here", 0), ("key", NO_ENTRY)] {
+        let call = Call { grants: std::sync::Arc::clone(&grants), ..Call::default() };
+        assert_eq!(run_to_end(&opening(path, false, 1), call), (answer, Vec::new()), "{path}");
+    }
 }
 
 #[test]

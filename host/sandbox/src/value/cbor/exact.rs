@@ -2,26 +2,32 @@
 //!
 //! Stored arguments are canonical already, and may be megabytes: all that is left to do with them is to look.
 
+use std::rc::Rc;
+
 use omniq_model::wit::{Field, Labels, Type};
 
 use super::{Head, Major, Reader, Writer, canonical_order};
+use crate::value::few::Few;
+use crate::value::names::Names;
 
 /// Whether `input` is the canonical map of values for `fields`, of at most `items` values in all.
 pub(in crate::value) fn is_canonical_map(fields: &[Field], input: &[u8], items: u64) -> bool {
-    let mut exact = Exact { reader: Reader::new(input), items, orders: Vec::new() };
+    let (names, orders) = (Names::default(), Few::default());
+    let mut exact = Exact { reader: Reader::new(input), items, names, orders };
     exact.record(fields).is_some() && exact.reader.finish().is_ok()
 }
 
 /// One pass over the input; every method gives `None` for what is not exactly as it must be.
-struct Exact<'a> {
+struct Exact<'a, 't> {
     reader: Reader<'a>,
     items: u64,
+    names: Names<'t>,
     /// The order of the fields of records met so far, by where the fields are.
-    orders: Vec<(*const Field, std::rc::Rc<[usize]>)>,
+    orders: Few<*const Field, Rc<[usize]>>,
 }
 
-impl Exact<'_> {
-    fn value(&mut self, ty: &Type) -> Option<()> {
+impl<'a, 't> Exact<'a, 't> {
+    fn value(&mut self, ty: &'t Type) -> Option<()> {
         self.items = self.items.checked_sub(1)?;
         match ty {
             Type::Bool => self.reader.read_bool().ok().map(|_| ()),
@@ -55,8 +61,8 @@ impl Exact<'_> {
                     self.length(Major::Map, 1)?;
                 }
                 let label = self.text()?;
-                let case = variant.cases.iter().find(|case| case.name == label)?;
-                match (&case.ty, carries) {
+                let case = self.names.find(&variant.cases, label)?;
+                match (&variant.cases[case].ty, carries) {
                     (Some(ty), true) => self.value(ty),
                     (None, false) => Some(()),
                     _ => None,
@@ -64,7 +70,7 @@ impl Exact<'_> {
             }
             Type::Enum(labels) => {
                 let label = self.text()?;
-                labels.labels.iter().any(|known| known == label).then_some(())
+                self.names.find(&labels.labels, label).map(|_| ())
             }
             Type::Flags(labels) => self.flags(labels),
             Type::Option(_) if self.reader.at_null() => self.reader.read_null().ok(),
@@ -89,14 +95,13 @@ impl Exact<'_> {
         }
     }
 
-    fn record(&mut self, fields: &[Field]) -> Option<()> {
+    fn record(&mut self, fields: &'t [Field]) -> Option<()> {
         self.length(Major::Map, fields.len())?;
-        let known = self.orders.iter().find(|(at, _)| *at == fields.as_ptr());
-        let order = match known {
-            Some((_, order)) => std::rc::Rc::clone(order),
+        let order = match self.orders.get(fields.as_ptr()) {
+            Some(order) => Rc::clone(order),
             None => {
-                let order: std::rc::Rc<[usize]> = canonical_order(fields).into();
-                self.orders.push((fields.as_ptr(), std::rc::Rc::clone(&order)));
+                let order: Rc<[usize]> = canonical_order(fields).into();
+                self.orders.insert(fields.as_ptr(), Rc::clone(&order));
                 order
             }
         };
@@ -135,7 +140,7 @@ impl Exact<'_> {
         (writer.as_bytes() == &start[..length]).then_some(())
     }
 
-    fn text(&mut self) -> Option<&str> {
+    fn text(&mut self) -> Option<&'a str> {
         let mut head = self.reader.clone();
         let shortest = is_shortest(head.read_head().ok()?);
         self.reader.read_text().ok().filter(|_| shortest)
