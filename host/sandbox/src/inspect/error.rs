@@ -106,6 +106,22 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// Too many elements, initial values and data segments in its modules.
+    #[error(
+        "the modules of the component have more than {max} table elements, globals and data segments together; split it"
+    )]
+    TooManyValues {
+        /// The limit.
+        max: usize,
+    },
+    /// Too much that core instances take beside their memories and tables.
+    #[error(
+        "the core instances of the component take more than {max} bytes for globals, function references and passive elements; compose it of fewer"
+    )]
+    TooMuchState {
+        /// The limit.
+        max: usize,
+    },
     /// An instance of a component that it does not contain, whose size nobody knows beforehand.
     #[error(
         "the component instantiates a component that it is given or takes out of an instance; put that component into it"

@@ -37,6 +37,7 @@ mod read;
 mod tests;
 pub mod text;
 mod types;
+mod weigh;
 
 use omniq_model::Digest;
 use omniq_model::wit::Signature;
@@ -50,6 +51,8 @@ pub use known::Capability;
 pub use name::{FunctionName, LookupError};
 pub use profile::Profile;
 
+#[cfg(feature = "engine")]
+pub(crate) use count::core_instances;
 use read::Failure;
 
 /// What a component may be.

@@ -7,7 +7,7 @@ use wasmparser::{
     KnownCustom, Parser, Payload, ProducersSectionReader, ValidPayload, Validator, WasmFeatures,
 };
 
-use super::count::Counter;
+use super::count::{Counter, Most};
 use super::error::{Error, shorten};
 use super::{Producers, Rules};
 
@@ -17,6 +17,12 @@ const MAX_NESTING: usize = 32;
 const MAX_PARTS: usize = 1000;
 /// All that is to be wired up between instances, counted for each of them. Components for Python have some thousand.
 const MAX_ITEMS: usize = 200_000;
+/// Elements, initial values and data segments of all modules: the compiler keeps some hundred bytes for each. A program in
+/// Go has ten thousand data segments for each megabyte, up to the hundred thousand that a module may have.
+const MAX_VALUES: usize = 500_000;
+/// Bytes of globals, function references and passive elements of all core instances, of which the limits of a call know
+/// nothing. Components for Python have about one MiB.
+const MAX_STATE: usize = 16 << 20;
 /// The custom section in which the SDK keeps the documentation.
 const DOCS: &str = "omniq:task";
 /// All documentation together may have this many bytes; the rest is ignored.
@@ -77,7 +83,12 @@ pub(super) fn read<'a>(
     let mut producers = Producers::default();
     let mut types = None;
     let (mut depth, mut parts) = (0, 0);
-    let mut counter = Counter::new(rules.max_instances, MAX_ITEMS);
+    let mut counter = Counter::new(Most {
+        instances: rules.max_instances,
+        items: MAX_ITEMS,
+        values: MAX_VALUES,
+        bytes: MAX_STATE,
+    });
     for payload in parser.parse_all(bytes) {
         let payload = payload?;
         if let ValidPayload::End(all) = validator.payload(&payload)? {

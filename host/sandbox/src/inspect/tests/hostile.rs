@@ -326,3 +326,48 @@ fn a_component_that_could_be_any_is_not_instantiated() {
         assert!(message.contains("given or takes out of an instance"), "{message}");
     }
 }
+
+#[test]
+fn what_instances_take_beside_their_memories_is_bounded() {
+    let elements = "(ref.null func) ".repeat(10_000);
+    let passive = format!("(core module $big (elem funcref {elements}))");
+    let globals = format!("(core module $big {})", "(global i32 (i32.const 0))".repeat(10_000));
+    let many =
+        |name: &str, count: usize| format!("(core instance (instantiate {name}))").repeat(count);
+    let end = [ADD, r#"(export "add" (func $add))"#].concat();
+    for module in [&passive, &globals] {
+        assert!(check(&[module, &many("$big", 20), &end]).is_ok());
+        let given = format!(
+            r#"(component $c (import "m" (core module $given)) {})
+               {module} (instance (instantiate $c (with "m" (core module $big))))"#,
+            many("$given", 200),
+        );
+        let outer = format!(
+            "{module} (component $c (alias outer 1 $big (core module $again)) {}) (instance (instantiate $c))",
+            many("$again", 200),
+        );
+        for parts in [format!("{module} {}", many("$big", 200)), given, outer] {
+            assert_eq!(
+                check(&[&parts, &end]),
+                Err(Error::TooMuchState { max: 16 << 20 }),
+                "{parts:.80}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_the_compiler_writes_out_element_by_element_is_bounded() {
+    let segment = |count: usize| format!("(core module (elem func {}))", "0 ".repeat(count));
+    let with_function = |count| segment(count).replace("(core module ", "(core module (func) ");
+    let end = [ADD, r#"(export "add" (func $add))"#].concat();
+    assert!(check(&[&with_function(400_000), &end]).is_ok());
+    assert_eq!(
+        check(&[&with_function(400_000), &with_function(100_001), &end]),
+        Err(Error::TooManyValues { max: 500_000 })
+    );
+    // One initial value of a million instructions.
+    let sum = "(i32.const 1) (i32.add) ".repeat(1_500_000);
+    let global = format!("(core module (global i32 (i32.const 0) {sum}))");
+    assert_eq!(check(&[&global, &end]), Err(Error::TooManyValues { max: 500_000 }));
+}
