@@ -112,7 +112,8 @@ pub(crate) async fn run(mut target: Target<'_>, call: Call) -> Outcome {
     };
     let ended = {
         let work = pin!(async {
-            let instance = target.pre.instantiate_async(&mut store).await?;
+            let instance =
+                target.pre.instantiate_async(&mut store).await.map_err(while_starting)?;
             enter_async(&mut store, &instance, &target.entry).await
         });
         supervise(&meter, work).await
@@ -129,7 +130,7 @@ pub(crate) fn run_on_thread(mut target: Target<'_>, call: Call) -> Outcome {
     };
     meter.resume();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        let instance = target.pre.instantiate(&mut store)?;
+        let instance = target.pre.instantiate(&mut store).map_err(while_starting)?;
         enter(&mut store, &instance, &target.entry)
     }));
     meter.pause();
@@ -230,6 +231,20 @@ fn exported(
         Stop::new(Kind::Host, "the component lost an export between its inspection and this call")
     };
     Ok(instance.get_func(store, index).ok_or_else(missing)?)
+}
+
+/// Marks an error of an instance that was still being made.
+#[derive(Debug)]
+struct Starting;
+
+impl std::fmt::Display for Starting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the instance could not be made")
+    }
+}
+
+fn while_starting(error: wasmtime::Error) -> wasmtime::Error {
+    error.context(Starting)
 }
 
 /// Polls the work with its clocks running until it ends, its time is up or the caller gives up. It is some kilobytes large,
@@ -412,19 +427,15 @@ fn explain(error: &wasmtime::Error, state: &State) -> Failure {
             "no slot for another instance is free; try again later".to_owned(),
         );
     }
-    if error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory)
-        || error.is::<wasmtime::error::OutOfMemory>()
-    {
-        let message = "this machine has no memory left for another instance; try again later";
-        return failure(Kind::NoCapacity, message.to_owned());
+    if let Some((kind, message)) = refused_by_system(error) {
+        return failure(kind, message);
     }
     let text = error.root_cause().to_string();
     // The engine has no type for these; the texts are pinned by tests.
     if text.contains("resource limit exceeded") {
+        let is_tables = text.contains("table count");
         return failure(
-            Kind::Instances,
+            if is_tables { Kind::Tables } else { Kind::Instances },
             format!("the component is made of too many parts: {text}"),
         );
     }
@@ -442,7 +453,34 @@ fn explain(error: &wasmtime::Error, state: &State) -> Failure {
             format!("the guest holds too many handles; its limit is {}", state.limits.handles),
         );
     }
-    failure(Kind::Trap, format!("the guest broke the rules of the component model: {text}"))
+    // A guest can break a rule before its function is called only where code of its own runs already.
+    let guest_ran = !error.is::<Starting>() || error.is::<WasmBacktrace>();
+    if guest_ran || state.limiter.refusal().is_some() {
+        return failure(
+            Kind::Trap,
+            format!("the guest broke the rules of the component model: {text}"),
+        );
+    }
+    failure(Kind::Host, format!("the host could not make an instance of the component: {text}"))
+}
+
+/// What it means when the system refused the engine something, most often memory.
+fn refused_by_system(error: &wasmtime::Error) -> Option<(Kind, String)> {
+    use rustix::io::Errno;
+    const NO_MEMORY: &str = "this machine has no memory left for another instance; try again later";
+    let no_memory = || Some((Kind::NoCapacity, NO_MEMORY.to_owned()));
+    if error.is::<wasmtime::error::OutOfMemory>() {
+        return no_memory();
+    }
+    // The engine hands on what maps memory told it, some of it as an error of the standard library.
+    if let Some(errno) = error.downcast_ref::<Errno>() {
+        return match *errno {
+            Errno::NOMEM | Errno::AGAIN => no_memory(),
+            other => Some((Kind::Host, format!("the system refused the engine memory: {other}"))),
+        };
+    }
+    let error = error.downcast_ref::<std::io::Error>()?;
+    if error.kind() == std::io::ErrorKind::OutOfMemory { no_memory() } else { None }
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
@@ -451,7 +489,7 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
     frames
         .map(|frame| Frame {
             function: frame.func_name().map(demangled),
-            module: frame.module().name().map(str::to_owned),
+            module: frame.module().name().map(|name| shortened(format_args!("{name}"))),
             offset: frame.module_offset(),
         })
         .collect()
@@ -459,5 +497,57 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
 
 /// A function's name as its author wrote it: Rust's symbols are taken apart, without the hashes in them.
 fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
+    shortened(format_args!("{:#}", rustc_demangle::demangle(name)))
+}
+
+/// The beginning of a text that a guest chose and that may go on for megabytes: what comes after it is never written.
+fn shortened(text: std::fmt::Arguments<'_>) -> String {
+    const MOST: usize = 500;
+    struct Beginning(String);
+    impl std::fmt::Write for Beginning {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            let room = MOST - self.0.len();
+            if text.len() <= room {
+                self.0.push_str(text);
+                return Ok(());
+            }
+            self.0.push_str(&text[..text.floor_char_boundary(room)]);
+            Err(std::fmt::Error)
+        }
+    }
+    let mut beginning = Beginning(String::new());
+    if std::fmt::write(&mut beginning, text).is_err() {
+        beginning.0.push('…');
+    }
+    beginning.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_the_system_refuses_is_no_fault_of_the_guest() {
+        use rustix::io::Errno;
+        let kind = |error: wasmtime::Error| refused_by_system(&error).map(|(kind, _)| kind);
+        let in_context = |errno: Errno| while_starting(wasmtime::Error::from(errno));
+        assert_eq!(kind(Errno::NOMEM.into()), Some(Kind::NoCapacity));
+        assert_eq!(kind(in_context(Errno::NOMEM)), Some(Kind::NoCapacity));
+        assert_eq!(kind(in_context(Errno::AGAIN)), Some(Kind::NoCapacity));
+        assert_eq!(kind(in_context(Errno::PERM)), Some(Kind::Host));
+        let io = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        assert_eq!(kind(io.into()), Some(Kind::NoCapacity));
+        assert_eq!(kind(Trap::UnreachableCodeReached.into()), None);
+    }
+
+    #[test]
+    fn names_are_cut_between_characters_and_short_ones_are_not() {
+        assert_eq!(
+            demangled("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"),
+            "core::fmt::Write::write_fmt"
+        );
+        let name = "é".repeat(50_000);
+        assert_eq!(demangled(&name), format!("{}…", "é".repeat(250)));
+        assert_eq!(demangled(&"a".repeat(500)), "a".repeat(500));
+    }
 }

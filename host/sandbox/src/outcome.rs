@@ -67,9 +67,9 @@ impl std::error::Error for Failure {}
 /// One call of a guest's backtrace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The function's name, demangled; `None` when the module carries no names.
+    /// The function's name, demangled, its first 500 bytes if it is longer; `None` when the module carries no names.
     pub function: Option<String>,
-    /// The module's name, if it has one.
+    /// The module's name, if it has one; cut in the same way.
     pub module: Option<String>,
     /// Where in the module, in bytes.
     pub offset: Option<usize>,

@@ -131,6 +131,16 @@ fn a_trap_names_the_guest_s_functions() {
     assert_eq!(names[..2], ["divide_by_zero", "compute"], "{failure:?}");
 }
 
+#[test]
+fn a_trap_cuts_names_of_100_kb() {
+    let name = "a".repeat(100_000);
+    let guest =
+        plain(&format!("(func ${name} unreachable) (func (export \"run\") (call ${name}))"), "");
+    let failure = run(&guest, Limits::default()).result.expect_err("traps");
+    let innermost = failure.backtrace.first().and_then(|frame| frame.function.as_deref());
+    assert_eq!(innermost, Some(&*format!("{}…", "a".repeat(500))));
+}
+
 fn cancelled_soon(bytes: &[u8]) {
     let cancel = Cancel::new();
     let limits = Limits { fuel: u64::MAX, ..Limits::default() };
