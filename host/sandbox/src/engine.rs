@@ -77,14 +77,50 @@ fn config(settings: &Settings) -> Config {
     config
 }
 
+/// What guests are made of, by number: what a pool has in all, or what one component needs of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub core_instances: u32,
+    pub memories: u32,
+    pub tables: u32,
+}
+
+impl Parts {
+    /// What a pool for so many instances of components has.
+    pub fn of_pool(instances: u32) -> Self {
+        Self {
+            // A component of a real toolchain is four core instances: the program, its adapter, and two shims.
+            core_instances: instances.saturating_mul(4).max(400),
+            memories: instances.saturating_mul(2).max(16),
+            tables: instances.saturating_mul(3).max(400),
+        }
+    }
+
+    /// How many of a pool's slots these parts stand for: the guests whose slots are counted so never need more together
+    /// than the pool has, whatever they are made of.
+    pub fn slots(self, instances: u32) -> u32 {
+        let all = Self::of_pool(instances);
+        let share =
+            |part: u32, all: u32| (u64::from(part) * u64::from(instances)).div_ceil(u64::from(all));
+        let slots = share(self.core_instances, all.core_instances)
+            .max(share(self.memories, all.memories))
+            .max(share(self.tables, all.tables));
+        u32::try_from(slots).unwrap_or(u32::MAX).min(instances).max(1)
+    }
+}
+
 fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    let all = Parts::of_pool(instances);
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        // A component of a real toolchain is four core instances: the program, its adapter, and two shims.
-        .total_core_instances(instances.saturating_mul(4).max(400))
-        .total_memories(instances.saturating_mul(2).max(16))
-        .total_tables(instances.saturating_mul(3).max(400))
+        .total_core_instances(all.core_instances)
+        .total_memories(all.memories)
+        .total_tables(all.tables)
+        // What can never fit is refused when it is loaded: otherwise each call would be told to come again later.
+        .max_core_instances_per_component(all.core_instances)
+        .max_memories_per_component(all.memories)
+        .max_tables_per_component(all.tables)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         // How many of them one component may have is up to the limits of each call.
@@ -202,6 +238,27 @@ mod tests {
     fn the_version_is_the_one_that_is_linked() {
         let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains(&format!("wasmtime = {{ version = \"={ENGINE_VERSION}\"")));
+    }
+
+    #[test]
+    fn guests_that_fill_the_slots_never_need_more_than_the_pool_has() {
+        for instances in [1, 2, 8, 32, 100, 133, 200, 1000] {
+            let all = Parts::of_pool(instances);
+            let sizes = [(1, 1, 1), (4, 1, 2), (4, 2, 3), (5, 3, 4), (20, 1, 2), (200, 16, 100)];
+            for (core_instances, memories, tables) in sizes {
+                let parts = Parts { core_instances, memories, tables };
+                let slots = parts.slots(instances);
+                assert!((1..=instances).contains(&slots), "{parts:?} of {instances}: {slots}");
+                let guests = instances / slots;
+                let fits = guests * core_instances <= all.core_instances
+                    && guests * memories <= all.memories
+                    && guests * tables <= all.tables;
+                assert!(fits, "{guests} times {parts:?} of {instances}");
+            }
+            // What a real toolchain makes is one.
+            let usual = Parts { core_instances: 4, memories: 1, tables: 2 };
+            assert_eq!(usual.slots(instances), 1);
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Limits {
     pub instances: u32,
     /// Linear memories a component may define. Default 16.
     pub memories: u32,
+    /// Tables a component may define. Default 100.
+    pub tables: u32,
     /// Bytes of the arguments in CBOR. Default 16 MiB.
     pub args: u64,
     /// Bytes of the result in CBOR. Default 16 MiB.
@@ -64,6 +66,7 @@ impl Default for Limits {
             table_elements: 200_000,
             instances: 200,
             memories: 16,
+            tables: 100,
             args: 16 * MIB,
             result: 16 * MIB,
             stdout: 16 * MIB,
@@ -103,6 +106,7 @@ pub(crate) struct Limiter {
     elements: Budget,
     instances: u32,
     memories: u32,
+    tables: u32,
 }
 
 /// What is left of one resource, and whether something was refused.
@@ -139,6 +143,7 @@ impl Limiter {
             elements: Budget::new(limits.table_elements),
             instances: limits.instances,
             memories: limits.memories,
+            tables: limits.tables,
         }
     }
 
@@ -205,6 +210,10 @@ impl ResourceLimiter for Limiter {
 
     fn memories(&self) -> usize {
         self.memories as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.tables as usize
     }
 }
 

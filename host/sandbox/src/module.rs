@@ -15,7 +15,7 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use crate::abi::Args;
 use crate::cache::{CodeCache, Image, Key};
 use crate::call::{self, Admission, Call, Command, Entry, Target};
-use crate::engine::{self, Allocation, Settings, Ticker};
+use crate::engine::{self, Allocation, Parts, Settings, Ticker};
 use crate::error::Error;
 use crate::import::{self, State};
 use crate::inspect::{
@@ -154,7 +154,7 @@ impl Sandbox {
         self.0.allocation
     }
 
-    /// How many more instances there is room for at this moment.
+    /// How many more instances there is room for at this moment. A component of many parts takes the room of several.
     pub fn free_slots(&self) -> usize {
         self.0.slots.available_permits()
     }
@@ -246,6 +246,7 @@ impl Sandbox {
             }
         };
         let pre = self.0.linker.instantiate_pre(&component).map_err(Error::compile)?;
+        let slots = self.slots(bytes, &component);
         let imports_wasi = inspection.imports.iter().any(|import| import.name.starts_with("wasi:"));
         let waits = inspection
             .imports
@@ -264,7 +265,27 @@ impl Sandbox {
             }
             None => None,
         };
-        Ok(Loaded { pre, inspection, exports, command, imports_wasi, waits })
+        Ok(Loaded { pre, inspection, exports, command, imports_wasi, waits, slots })
+    }
+
+    /// How many slots of the pool a component takes.
+    fn slots(&self, bytes: &[u8], component: &Component) -> u32 {
+        // Memory on demand has no parts that could run out.
+        let Allocation::Pooled { instances } = self.0.allocation else { return 1 };
+        let saturate = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let (memories, tables) = match component.resources_required() {
+            Some(resources) => (resources.num_memories, resources.num_tables),
+            // It instantiates a module that it is given, which nobody here gives it: it cannot run anyway.
+            None => (0, 0),
+        };
+        // In the full profile a heap for garbage-collected values takes a memory as well.
+        let heap = u32::from(self.0.rules.profile == Profile::Full);
+        let parts = Parts {
+            core_instances: saturate(inspect::core_instances(bytes)),
+            memories: memories.saturating_add(heap),
+            tables,
+        };
+        parts.slots(instances)
     }
 
     fn compile(&self, bytes: &[u8], key: &Key) -> Result<Component, Error> {
@@ -292,15 +313,17 @@ impl Sandbox {
         Ok(self.0.runtime.get_or_init(|| runtime))
     }
 
+    /// Takes so many slots; who asks for many waits its turn like any other, and is not passed by who asks for few.
     async fn admit(
         &self,
+        slots: u32,
         admission: Admission,
         cancel: &Cancel,
     ) -> Result<SemaphorePermit<'_>, Failure> {
         let full = || {
             Failure::new(Kind::NoCapacity, "every slot for an instance is taken; try again later")
         };
-        match self.0.slots.try_acquire() {
+        match self.0.slots.try_acquire_many(slots) {
             Ok(permit) => return Ok(permit),
             Err(TryAcquireError::Closed) => return Err(full()),
             Err(TryAcquireError::NoPermits) if admission == Admission::Refuse => {
@@ -309,7 +332,7 @@ impl Sandbox {
             Err(TryAcquireError::NoPermits) => {}
         }
         tokio::select! {
-            permit = self.0.slots.acquire() => permit.map_err(|_| full()),
+            permit = self.0.slots.acquire_many(slots) => permit.map_err(|_| full()),
             () = cancel.elapsed() => Err(Failure::new(Kind::Cancelled, Meter::cancelled().message)),
         }
     }
@@ -359,6 +382,8 @@ struct Loaded {
     command: Option<ComponentExportIndex>,
     imports_wasi: bool,
     waits: bool,
+    /// How many slots of the pool an instance takes.
+    slots: u32,
 }
 
 struct Export {
@@ -440,7 +465,7 @@ impl Module {
         let Some(index) = &self.loaded.command else {
             return call::refused(self.no_command(), &meter);
         };
-        match self.sandbox.admit(call.admission, &call.cancel).await {
+        match self.sandbox.admit(self.loaded.slots, call.admission, &call.cancel).await {
             Ok(_permit) => {
                 let target =
                     Target { command: Some(command), ..self.target(Entry::Command { index }) };
@@ -528,7 +553,8 @@ impl Function {
             Ok(args) => args,
             Err(failure) => return call::refused(failure, &meter),
         };
-        match self.module.sandbox.admit(call.admission, &call.cancel).await {
+        let module = &self.module;
+        match module.sandbox.admit(module.loaded.slots, call.admission, &call.cancel).await {
             Ok(_permit) => call::run(self.target(&args), call).await,
             Err(failure) => call::refused(failure, &meter),
         }
@@ -545,7 +571,8 @@ impl Function {
         let direct = !self.module.loaded.waits
             && sandbox.rules.profile == Profile::Strict
             && sandbox.stack <= DEFAULT_STACK;
-        if direct && let Ok(_permit) = sandbox.slots.try_acquire() {
+        let slots = self.module.loaded.slots;
+        if direct && let Ok(_permit) = sandbox.slots.try_acquire_many(slots) {
             return match self.check(args, &call) {
                 Ok(args) => call::run_on_thread(self.target(&args), call),
                 Err(failure) => call::refused(failure, &meter),

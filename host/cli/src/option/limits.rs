@@ -60,6 +60,9 @@ pub struct LimitArgs {
     /// Memories the component may have
     #[arg(long, value_name = "N", default_value_t = Count(DEFAULT.memories.into()), value_parser = small)]
     memories: Count,
+    /// Tables the component may have
+    #[arg(long, value_name = "N", default_value_t = Count(DEFAULT.tables.into()), value_parser = small)]
+    tables: Count,
     /// Bytes of stack for the guest's calls
     #[arg(long, value_name = "SIZE", default_value_t = Bytes(512 << 10), value_parser = stack)]
     stack: Bytes,
@@ -98,6 +101,7 @@ impl LimitArgs {
             handles: saturate(self.handles),
             instances: saturate(self.instances),
             memories: saturate(self.memories),
+            tables: saturate(self.tables),
             ..Limits::default()
         }
     }

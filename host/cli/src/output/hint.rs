@@ -56,7 +56,7 @@ fn option_of(kind: Kind) -> Option<&'static str> {
         Kind::Timeout => "`--timeout`",
         Kind::Cpu => "`--cpu`",
         Kind::Memory => "`--memory`",
-        Kind::Tables => "`--table-elements`",
+        Kind::Tables => "`--table-elements` or `--tables`",
         Kind::Instances => "`--instances` or `--memories`",
         Kind::Stack => "`--stack`",
         Kind::ArgsTooLarge => "`--max-args`",

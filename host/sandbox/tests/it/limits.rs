@@ -44,8 +44,13 @@ fn timeout_of_a_guest_that_computes() {
 
 /// A guest that waits for an hour inside the host.
 pub fn sleeper() -> Vec<u8> {
-    component(
-        r#"(component
+    sleeper_with("")
+}
+
+/// The same with other parts beside it.
+pub fn sleeper_with(parts: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(component {parts}
              (import "wasi:io/poll@0.2.0" (instance $poll
                (export "pollable" (type $pollable (sub resource)))
                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
@@ -63,8 +68,8 @@ pub fn sleeper() -> Vec<u8> {
              (core instance $code (instantiate $code (with "" (instance
                (export "subscribe" (func $subscribe))
                (export "block" (func $block))))))
-             (func (export "run") (canon lift (core func $code "run"))))"#,
-    )
+             (func (export "run") (canon lift (core func $code "run"))))"#
+    ))
 }
 
 #[test]
@@ -167,6 +172,18 @@ fn memories() {
            (func (export \"run\") (canon lift (core func $code \"run\"))))"
     ));
     ends(&guest, limits(|limits| limits.memories = 10), Kind::Instances, "memory count");
+}
+
+#[test]
+fn tables() {
+    let tables = "(core instance (instantiate $part))".repeat(20);
+    let guest = component(&format!(
+        "(component (core module $part (table 0 funcref)) {tables}
+           (core module $code (func (export \"run\"))) (core instance $code (instantiate $code))
+           (func (export \"run\") (canon lift (core func $code \"run\"))))"
+    ));
+    ends(&guest, limits(|limits| limits.tables = 10), Kind::Tables, "table count");
+    run(&guest, limits(|limits| limits.tables = 20)).result.expect("twenty are allowed");
 }
 
 #[test]

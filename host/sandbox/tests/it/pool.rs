@@ -1,9 +1,10 @@
 //! The pool: what a guest leaves in a slot, what fits into one, and what happens where there is no room for a pool.
 
 use omniq_model::Kind;
-use omniq_sandbox::{Allocation, Call, Limits, Output, Sandbox};
+use omniq_sandbox::{Admission, Allocation, Call, Limits, Output, Sandbox};
 
 use crate::kit::{block_on, call, component, function, plain, pool};
+use crate::limits::sleeper_with;
 
 /// Fills what it has with a byte, and says how much of it was not zero before: its memory of 4 MiB, twice what stays with
 /// a slot, and a table.
@@ -51,26 +52,81 @@ fn a_slot_is_clean_whoever_had_it_before() {
 
 #[test]
 fn what_the_limits_allow_fits_into_a_slot() {
-    let many = |count: usize, part: &str| {
-        let instances = "(core instance (instantiate $part))".repeat(count);
-        component(&format!(
-            "(component (core module $part {part}) {instances}
-               (core module $code (func (export \"run\"))) (core instance $code (instantiate $code))
-               (func (export \"run\") (canon lift (core func $code \"run\"))))"
-        ))
-    };
     let pool = pool(1);
     for (what, guest) in [
-        ("instances", many(199, "")),
-        ("memories", many(16, "(memory 1)")),
-        ("memories of one module", many(1, &"(memory 1)".repeat(16))),
-        ("tables", many(100, "(table 100 funcref)")),
-        ("tables of one module", many(1, &"(table 100 funcref)".repeat(100))),
-        ("a large table", many(1, "(table 200000 funcref)")),
+        ("instances", of_parts(199, "")),
+        ("memories", of_parts(16, "(memory 1)")),
+        ("memories of one module", of_parts(1, &"(memory 1)".repeat(16))),
+        ("tables", of_parts(100, "(table 100 funcref)")),
+        ("tables of one module", of_parts(1, &"(table 100 funcref)".repeat(100))),
+        ("a large table", of_parts(1, "(table 200000 funcref)")),
     ] {
         let outcome = function(&pool, &guest).call_blocking(b"\x80", call());
         assert_eq!(outcome.result, Ok(Output::Value(vec![0xf6])), "{what}");
     }
+}
+
+/// A component of `count` instances of a core module with this body, and one that does nothing.
+fn of_parts(count: usize, part: &str) -> Vec<u8> {
+    let instances = "(core instance (instantiate $part))".repeat(count);
+    component(&format!(
+        "(component (core module $part {part}) {instances}
+           (core module $code (func (export \"run\"))) (core instance $code (instantiate $code))
+           (func (export \"run\") (canon lift (core func $code \"run\"))))"
+    ))
+}
+
+#[test]
+fn what_can_never_fit_into_the_pool_is_refused_for_good() {
+    let pool = pool(1);
+    for (what, guest) in [
+        ("tables", of_parts(5, &"(table 0 funcref)".repeat(100))),
+        ("memories", of_parts(17, "(memory 0)")),
+        ("core module instances", of_parts(400, "")),
+    ] {
+        let error = pool.load(&guest).expect_err(what);
+        assert_eq!(error.kind(), Kind::InvalidComponent, "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}
+
+#[test]
+fn a_guest_of_many_parts_takes_the_room_of_several() {
+    // A pool for 8 has 400 tables.
+    let pool = pool(8);
+    let limits = || Limits { tables: 1000, instances: 1000, ..Limits::default() };
+    let run = |guest: &[u8]| {
+        let function = function(&pool, guest);
+        let call = || Call { limits: limits(), ..call() };
+        for outcome in
+            [function.call_blocking(b"\x80", call()), block_on(function.call(b"\x80", call()))]
+        {
+            assert_eq!(outcome.result, Ok(Output::Value(vec![0xf6])));
+        }
+        assert_eq!(pool.free_slots(), 8, "all that was taken is given back");
+    };
+    run(&of_parts(4, &"(table 0 funcref)".repeat(100)));
+
+    let tables = "(table 0 funcref)".repeat(100);
+    let parts = format!(
+        "(core module $part {tables}) (core instance (instantiate $part)) (core instance (instantiate $part))"
+    );
+    let asleep = function(&pool, &sleeper_with(&parts));
+    let heavy = function(&pool, &of_parts(201, "(table 0 funcref)"));
+    block_on(async {
+        let call = move || Call { limits: limits(), ..call() };
+        let held = tokio::spawn(async move { asleep.call(b"\x80", call()).await });
+        while pool.free_slots() == 8 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.free_slots(), 4, "half of the tables are half of the slots");
+        let refused = Call { admission: Admission::Refuse, ..call() };
+        let refused = heavy.call(b"\x80", refused).await;
+        assert_eq!(refused.result.expect_err("there is no room").kind, Kind::NoCapacity);
+        let waiting = tokio::spawn(async move { heavy.call(b"\x80", call()).await });
+        held.abort();
+        assert_eq!(waiting.await.expect("runs").result, Ok(Output::Value(vec![0xf6])));
+    });
 }
 
 #[test]
