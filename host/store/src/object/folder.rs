@@ -86,29 +86,33 @@ pub(super) fn owner(folder: &Path) -> Option<Owner> {
 /// Reads all there is in a folder whose lock is held; returns the state and the journal that goes on from there.
 pub(super) fn recover(folder: &Path, config: &Config) -> Result<(State, FolderJournal)> {
     let (mut images, logs) = found(folder)?;
+    let is_kept = config.durability != Durability::None;
     image_file::clear(folder);
     let mut state = State::default();
     let mut image_bytes = 0;
-    let mut damaged = None;
+    let (mut damaged, mut why) = (Vec::new(), None);
     while let Some(index) = images.pop() {
         match load(folder, index) {
             Ok((loaded, bytes)) => {
-                if config.durability == Durability::Disk {
+                if is_kept {
                     sync(&folder.join(image_file::name(index)))?;
                 }
                 (state, image_bytes) = (loaded, bytes);
                 break;
             }
             // The one before it may do, with the log since then, which is kept for that.
-            Err(error) if error.kind() == crate::ErrorKind::Corrupt => damaged = Some(error),
+            Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
+                damaged.push(index);
+                why = Some(error);
+            }
             Err(error) => return Err(error),
         }
     }
     let has_image = state.applied > 0;
     let read = replay(folder, config, &mut state, &logs);
     // What the log lacks is what a damaged image held: that is the error to be told.
-    let (file, since) = read.map_err(|error| damaged.filter(|_| !has_image).unwrap_or(error))?;
-    if config.durability == Durability::Disk {
+    let (file, since) = read.map_err(|error| why.filter(|_| !has_image).unwrap_or(error))?;
+    if is_kept {
         sync(folder)?;
         if state.applied == 0 {
             // The folders above may be as new as this one; those that we may not open are older.
@@ -119,6 +123,7 @@ pub(super) fn recover(folder: &Path, config: &Config) -> Result<(State, FolderJo
         folder: folder.to_owned(),
         file,
         since,
+        damaged,
         durability: config.durability,
         reserve: config.reserve,
         every: config.image_every,
@@ -131,7 +136,8 @@ pub(super) fn recover(folder: &Path, config: &Config) -> Result<(State, FolderJo
 /// What another process wrote and did not sync, by choice or because it died, must be on the disk before anything is built
 /// on it that is promised to be.
 fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| failed(path, "sync", &error))
+    let synced = File::open(path).and_then(|file| log_file::sync(path, &file));
+    synced.map_err(|error| failed(path, "sync", &error))
 }
 
 /// The images and the log files of a folder, each by its number, in order.
@@ -201,7 +207,8 @@ fn replay(
             let reason = "it is not readable to its end, and others follow".into();
             return Err(Error::Corrupt { place: format!("`{}`", path.display()), reason });
         }
-        if config.durability == Durability::Disk && scan.as_ref().is_some_and(|scan| !scan.synced) {
+        let is_synced = scan.as_ref().is_none_or(|scan| scan.synced);
+        if config.durability != Durability::None && !is_synced {
             sync(&path)?;
         }
         read += scan.as_ref().map_or(0, |scan| scan.end);
@@ -233,8 +240,10 @@ fn go_on(
 pub(super) struct FolderJournal {
     folder: PathBuf,
     file: LogFile,
-    /// Bytes of log since the last image, without the present file.
+    /// Bytes of log since the last image.
     since: u64,
+    /// Images that cannot be read: the next one replaces them.
+    damaged: Vec<u64>,
     durability: Durability,
     reserve: u64,
     every: u64,
@@ -263,22 +272,30 @@ impl Journal for FolderJournal {
             return Ok(None);
         }
         let Some(busy) = Busy::begin(&self.busy) else { return Ok(None) };
+        let is_kept = self.durability != Durability::None;
+        // A file that others follow must be whole: what a power cut took from its end, they would lack.
+        if is_kept {
+            self.file.seal()?;
+        }
         match LogFile::create(&self.folder, index + 1, self.durability) {
             Ok(file) => self.file = file,
             // Room may be there again later; until then the present file goes on.
             Err(_) => return Ok(None),
         }
         self.since = 0;
-        let (folder, sync) = (self.folder.clone(), self.durability == Durability::Disk);
+        let (folder, damaged) = (self.folder.clone(), self.damaged.clone());
         let size = Arc::clone(&self.image_bytes);
         Ok(Some(Box::new(move |image| {
             let _busy = busy;
             failpoint::hit("file.image.before_write");
             // Without it the log goes on being kept, and the next image is tried in time.
-            match image_file::save(&folder, index, &image, sync) {
+            match image_file::save(&folder, index, &image, is_kept) {
                 Ok(()) => {
                     size.store(image.len() as u64, Ordering::Relaxed);
                     failpoint::hit("file.image.before_prune");
+                    // Of that number it was written anew.
+                    let damaged = damaged.into_iter().filter(|damaged| *damaged != index);
+                    damaged.for_each(|index| remove_image(&folder, index));
                     prune(&folder);
                 }
                 Err(error) => {
@@ -297,13 +314,15 @@ impl Journal for FolderJournal {
 fn prune(folder: &Path) {
     let Ok((images, logs)) = found(folder) else { return };
     let [older_ones @ .., kept, _] = images.as_slice() else { return };
-    for index in older_ones {
-        let _ = std::fs::remove_file(folder.join(image_file::name(*index)));
-    }
+    older_ones.iter().for_each(|index| remove_image(folder, *index));
     // A file is needed if an entry after `kept` is in it: if the next file begins later than that.
     for pair in logs.windows(2).filter(|pair| pair[1] <= kept + 1) {
         let _ = std::fs::remove_file(folder.join(log_file::name(pair[0])));
     }
+}
+
+fn remove_image(folder: &Path, index: u64) {
+    let _ = std::fs::remove_file(folder.join(image_file::name(index))); // or next time
 }
 
 /// Why no more is to be written, if the disk has less than `reserve` bytes left.
@@ -319,4 +338,136 @@ fn lacking(folder: &Path, reserve: u64) -> Option<String> {
             reserve >> 20
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use omniq_model::{Lane, Timestamp};
+
+    use super::log_file::synced;
+    use super::*;
+    use crate::log::wire::Out;
+    use crate::log::{Command, Entry};
+    use crate::object::Root;
+
+    /// An owner of a folder, by what it does with it.
+    struct Journaled {
+        state: State,
+        journal: FolderJournal,
+    }
+
+    impl Journaled {
+        /// Every entry makes an image due.
+        fn open(folder: &Path, durability: Durability) -> Result<Self> {
+            let root = Root::folder(folder, durability)?;
+            let config = Config { durability, image_every: 1, ..Config::new(root) };
+            let (state, journal) = recover(folder, &config)?;
+            Ok(Self { state, journal })
+        }
+
+        /// Appends an entry; its number.
+        fn append(&mut self) -> u64 {
+            let mut command = Out::default();
+            Command::Pause(Lane::default(), true).write(&mut command);
+            let mut entry = Entry::new(Timestamp::from_millis(0), 0);
+            entry.add(&command.into_bytes());
+            let entry = entry.into_bytes();
+            self.journal.append(self.state.applied + 1, &entry).unwrap();
+            self.state.replay(&entry).unwrap();
+            self.state.applied
+        }
+
+        fn cut(&mut self) -> Keep {
+            self.journal.image_bytes.store(0, Ordering::Relaxed);
+            self.journal.cut(self.state.applied).unwrap().expect("it is due")
+        }
+
+        /// The image of the state as it is, and what an engine writes around it.
+        fn image(&self) -> Vec<u8> {
+            let mut out = Out::default();
+            out.number(self.state.applied);
+            out.instant(self.state.now);
+            self.state.core.image().write(&mut out);
+            out.into_bytes()
+        }
+
+        /// Appends an entry and keeps the image after it.
+        fn append_and_image(&mut self) -> u64 {
+            let index = self.append();
+            let keep = self.cut();
+            keep(self.image());
+            index
+        }
+    }
+
+    fn damage(folder: &Path, index: u64) {
+        std::fs::write(folder.join(image_file::name(index)), b"x").unwrap();
+    }
+
+    /// The one that was damaged is none of the two that stay.
+    #[test]
+    fn one_image_after_the_other_may_be_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Journaled::open(folder.path(), Durability::Os).unwrap();
+        let mut owner = open();
+        let first = owner.append_and_image();
+        let mut last = owner.append_and_image();
+        for _ in 0..3 {
+            damage(folder.path(), last);
+            let mut owner = open();
+            assert_eq!(owner.state.applied, last);
+            last = owner.append_and_image();
+            assert_eq!(found(folder.path()).unwrap().0, [first, last]);
+        }
+        let mut owner = open();
+        let next = owner.append_and_image();
+        assert_eq!(found(folder.path()).unwrap().0, [last, next]);
+    }
+
+    /// A file of the log is on the disk before the next one is begun, and an image before what it replaces is deleted: else
+    /// a power cut would leave a log with a gap, which nobody can open.
+    #[test]
+    fn what_goes_on_from_something_comes_after_it_is_on_the_disk() {
+        let (here, image) =
+            ("tasks".to_owned(), |index| format!("{}.draft", image_file::name(index)));
+        for (durability, is_synced) in
+            [(Durability::Disk, true), (Durability::Os, true), (Durability::None, false)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path().join(&here);
+            std::fs::create_dir(&folder).unwrap();
+            let mut owner = Journaled::open(&folder, durability).unwrap();
+            owner.append();
+            let last = owner.append();
+            synced::since();
+            let keep = owner.cut();
+            let (old, new) = (log_file::name(1), log_file::name(last + 1));
+            let steps: [Vec<String>; 2] = match is_synced {
+                true => [vec![old, new, here.clone()], vec![image(last), here.clone()]],
+                false => Default::default(),
+            };
+            assert_eq!(synced::since(), steps[0], "{durability:?}: the log");
+            keep(owner.image());
+            assert_eq!(synced::since(), steps[1], "{durability:?}: the image");
+        }
+    }
+
+    /// What a process that died had not synced is, before another one builds on it.
+    #[test]
+    fn what_is_found_is_on_the_disk_before_anything_is_built_on_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut owner = Journaled::open(folder.path(), Durability::None).unwrap();
+        owner.append();
+        drop(owner.cut());
+        let index = owner.append();
+        owner.append_and_image();
+        drop(owner);
+        damage(folder.path(), index + 1);
+        synced::since();
+        Journaled::open(folder.path(), Durability::Os).unwrap();
+        let synced = synced::since();
+        for file in [log_file::name(1), log_file::name(2), log_file::name(index + 2)] {
+            assert!(synced.contains(&file), "{file} of {synced:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Images of the state machine in a folder: where the log may begin.
 //!
 //! `image-NUMBER` holds the state after entry NUMBER. It appears whole, under another name first, and carries a hash. Two
-//! are kept, with the log since the older one, so that one damaged image loses nothing.
+//! are kept that are not known to be damaged, with the log since the older one, so that one damaged image loses nothing.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::log_file::failed;
+use super::log_file::{self, failed};
 use crate::{Error, Result, failpoint};
 
 const MAGIC: [u8; 8] = *b"OMNIQIMG";
@@ -96,12 +96,12 @@ pub(super) fn save(folder: &Path, index: u64, image: &[u8], sync: bool) -> Resul
             file.write_all(part)?;
         }
         if sync {
-            file.sync_all()?;
+            log_file::sync(&draft, &file)?;
         }
         failpoint::hit("file.image.before_rename");
         std::fs::rename(&draft, &path)?;
         if sync {
-            File::open(folder)?.sync_all()?;
+            log_file::sync(folder, &File::open(folder)?)?;
         }
         Ok(())
     };

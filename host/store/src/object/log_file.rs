@@ -48,9 +48,10 @@ impl LogFile {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
             file.write_all(&head(first, synced))?;
-            if synced {
-                file.sync_all()?;
-                File::open(folder)?.sync_all()?;
+            // Entries may be lost with the power, but a file that does not begin as one would be refused with all in it.
+            if durability != Durability::None {
+                sync(&path, &file)?;
+                sync(folder, &File::open(folder)?)?;
             }
             Ok(file)
         };
@@ -71,11 +72,18 @@ impl LogFile {
                 file.set_len(end)?;
             }
             // What was written before this process may not have been synced by the one that wrote it.
-            file.sync_all()?;
+            sync(&path, &file)?;
             Ok(file)
         };
         let file = resume().map_err(|error| failed(&path, "go on with", &error))?;
         Ok(Self { path, file, end, synced: durability == Durability::Disk })
+    }
+
+    /// Has everything in it on the disk: before another file goes on from it, and with that forbids that it ends early.
+    pub(super) fn seal(&self) -> Result<(), Fault> {
+        let failed =
+            |error| Fault::Lost(format!("`{}` was not synced: {error}", self.path.display()));
+        sync(&self.path, &self.file).map_err(failed)
     }
 
     /// Appends an entry; durable when it returns.
@@ -142,6 +150,36 @@ impl LogFile {
             ) => Fault::Full(format!("`{place}`: {error}")),
             _ => Fault::Lost(format!("`{place}`: {error}")),
         }
+    }
+}
+
+/// Has all of a file, or of a folder's names, on the disk.
+pub(super) fn sync(path: &Path, file: &File) -> std::io::Result<()> {
+    #[cfg(test)]
+    synced::note(path);
+    #[cfg(not(test))]
+    let _ = path;
+    file.sync_all()
+}
+
+/// What was synced by a thread, for tests: no test can cut the power.
+#[cfg(test)]
+pub(super) mod synced {
+    use std::cell::RefCell;
+    use std::path::Path;
+
+    thread_local! {
+        static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub fn note(path: &Path) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        NAMES.with_borrow_mut(|names| names.push(name.to_owned()));
+    }
+
+    /// The names of what was synced since this was asked before, in that order.
+    pub fn since() -> Vec<String> {
+        NAMES.take()
     }
 }
 
