@@ -17,9 +17,11 @@ use tokio::time::Instant;
 
 use super::frame::Request;
 use super::hub::{Keeper, Seat, ask_guest};
+use super::inbox::Late;
 use super::objects::{Objects, random};
-use super::segment::{BucketJournal, take_over};
+use super::segment::{All, BucketJournal, take_over};
 use super::{inbox, meta};
+use crate::guard::LONG;
 use crate::log::wire::{In, Out, Read};
 use crate::log::{Engine, Fault, Gate, Limits, Query, Signals};
 use crate::{Clock, Error, ErrorKind, Interest, Result};
@@ -152,7 +154,7 @@ async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<(
         taken = taking => taken,
         never = pulse.keep_beating(objects, epoch, &signals) => match never {},
     };
-    let (state, image_bytes) = match taken {
+    let All { state, image_bytes, since, damaged } = match taken {
         Ok(taken) => taken,
         Err(error) => {
             leave(objects, epoch).await;
@@ -165,7 +167,8 @@ async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<(
         owner,
         handle: tokio::runtime::Handle::current(),
         closing: keeper.closing.clone(),
-        since: (0, 0),
+        since,
+        damaged,
         every: keeper.config.image_every,
         image_bytes: Arc::new(AtomicU64::new(image_bytes)),
         busy: Arc::default(),
@@ -183,8 +186,11 @@ async fn own(keeper: &mut Keeper, objects: &Objects, before: Before) -> Result<(
     pulse.look(objects, epoch).await;
     keeper.sit(Seat::Owner(Arc::clone(&engine)));
     let poll = keeper.config.poll;
+    // What a guest asks for is waited for so long at most.
+    let patience = keeper.config.patience * LONG;
+    let beat = beat_name(epoch);
     tokio::select! {
-        () = inbox::serve(objects, &engine, poll) => {}
+        () = inbox::serve(objects, &engine, poll, Late { patience, beat }) => {}
         () = live(objects, epoch, &pulse, &signals, poll) => {}
         never = tidy(objects, epoch, pulse.lease) => match never {},
         _ = engine.ended() => {}
@@ -481,8 +487,9 @@ fn tell(signals: &Signals, before: Option<Beat>, now: Option<Beat>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ManualClock;
     use crate::object::failing::Failing;
+    use crate::object::{Config, ObjectTasks};
+    use crate::{ManualClock, TaskStore as _};
 
     #[tokio::test(start_paused = true)]
     async fn a_list_that_is_not_answered_delays_no_sign_of_life() {
@@ -496,6 +503,25 @@ mod tests {
         let count = pulse.count.load(Ordering::Relaxed);
         assert!(count >= 40, "only {count} signs of life in ten leases");
         assert!(pulse.is_fresh());
+    }
+
+    /// Each writes a quarter of what an image is due after. If only its own counted, the log would grow for ever.
+    #[tokio::test]
+    async fn owners_that_each_write_little_take_images_together() {
+        let (_, objects) = Failing::place();
+        let lane = omniq_model::Lane::default();
+        for turn in 0..20 {
+            let poll = Duration::from_millis(2);
+            let config = Config { image_every: 100, poll, ..Config::new(objects.root.clone()) };
+            let store = ObjectTasks::open(config).await.unwrap();
+            store.pause(&lane, turn % 2 == 0).await.unwrap();
+            store.close().await.unwrap();
+        }
+        let images = objects.list("tasks/image", ACTION).await.unwrap();
+        let entries = objects.list_sized("tasks/log", ACTION).await.unwrap();
+        let commands = entries.iter().map(|(_, size)| *size).filter(|size| *size != 71).count();
+        assert_eq!(images.len(), 2);
+        assert!(commands < 15, "{entries:?}");
     }
 
     #[tokio::test(start_paused = true)]

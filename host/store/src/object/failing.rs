@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::watch;
 
 use super::Root;
 use super::objects::Objects;
@@ -25,6 +27,10 @@ pub(super) struct Failing {
     pub puts: AtomicUsize,
     /// Whether lists are never answered.
     pub hangs: AtomicBool,
+    /// The name whose write is done and not answered.
+    held: watch::Sender<Option<String>>,
+    /// By how many seconds what is in an inbox shows as older than it is.
+    pub aged: AtomicU64,
 }
 
 impl Failing {
@@ -33,6 +39,15 @@ impl Failing {
         let place = Arc::<Self>::default();
         let root = Root::of(Arc::clone(&place) as Arc<dyn ObjectStore>, Path::default(), "failing");
         (place, Objects::new(root))
+    }
+
+    /// Does not answer a write of that name until [`Self::let_go`].
+    pub fn hold(&self, name: &str) {
+        self.held.send_replace(Some(name.to_owned()));
+    }
+
+    pub fn let_go(&self) {
+        self.held.send_replace(None);
     }
 }
 
@@ -54,7 +69,10 @@ fn pass(failures: &AtomicUsize) -> Result<()> {
 impl ObjectStore for Failing {
     async fn put_opts(&self, at: &Path, what: PutPayload, how: PutOptions) -> Result<PutResult> {
         pass(&self.puts)?;
-        self.inner.put_opts(at, what, how).await
+        let done = self.inner.put_opts(at, what, how).await;
+        let mut held = self.held.subscribe();
+        let _ = held.wait_for(|held| held.as_deref() != Some(at.as_ref())).await; // it is there as long as we are
+        done
     }
 
     async fn put_multipart_opts(
@@ -81,7 +99,14 @@ impl ObjectStore for Failing {
         if self.hangs.load(Ordering::Relaxed) {
             return stream::pending().boxed();
         }
-        self.inner.list(folder)
+        let aged = Duration::from_secs(self.aged.load(Ordering::Relaxed));
+        let age = move |mut object: ObjectMeta| {
+            if object.location.as_ref().contains("/inbox/") {
+                object.last_modified -= aged;
+            }
+            object
+        };
+        self.inner.list(folder).map_ok(age).boxed()
     }
 
     async fn list_with_delimiter(&self, folder: Option<&Path>) -> Result<ListResult> {

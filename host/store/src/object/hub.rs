@@ -155,7 +155,7 @@ impl Hub {
         let Ok(read) = timeout_at(deadline, segment::read_all(&objects)).await else {
             return Err(self.late(action, self.config.patience));
         };
-        let (state, _) = read?;
+        let state = read?.state;
         let now = self.config.clock.now().max(state.now);
         Ok(query.look(&state.core, now))
     }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use omniq_model::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::frame::{self, Outcome, Request};
 use super::guest::Call;
-use super::objects::{Objects, random};
+use super::objects::{Name, Objects, random};
 use crate::log::wire::{In, Out, Read};
 use crate::log::{Engine, Fault};
 use crate::{Error, Result};
@@ -49,10 +50,30 @@ fn parts(bytes: &[u8]) -> Read<Vec<&[u8]>> {
     Ok(parts)
 }
 
+/// When requests are too old to be done. A guest takes back what was not answered in time; what is there longer it left
+/// when it died, or when it could not reach the bucket, and nobody expects that any more.
+#[derive(Debug)]
+pub(super) struct Late {
+    /// How long a guest waits at most.
+    pub patience: Duration,
+    /// The owner's sign of life: when it was written last tells the time by the clock that dates the requests.
+    pub beat: String,
+}
+
+impl Late {
+    /// Which of these are too old.
+    async fn among(&self, objects: &Objects, dated: &[(Name, Timestamp)]) -> Result<Vec<Name>> {
+        let Some(now) = objects.modified(&self.beat, ACTION).await? else { return Ok(Vec::new()) };
+        let is_late = |at: Timestamp| now.since(at) > self.patience;
+        Ok(dated.iter().filter(|(_, at)| is_late(*at)).map(|(name, _)| name.clone()).collect())
+    }
+}
+
 /// Answers what guests ask, until it is dropped.
-pub(super) async fn serve(objects: &Objects, engine: &Arc<Engine>, poll: Duration) {
+pub(super) async fn serve(objects: &Objects, engine: &Arc<Engine>, poll: Duration, late: Late) {
     let mut works = JoinSet::new();
     let (mut known, mut last) = (HashSet::new(), Instant::now());
+    let mut looked = None::<Instant>;
     loop {
         let pause = if last.elapsed() < AWAKE { poll } else { ASLEEP.max(poll) };
         tokio::time::sleep(pause).await;
@@ -63,8 +84,15 @@ pub(super) async fn serve(objects: &Objects, engine: &Arc<Engine>, poll: Duratio
             }
         }
         // Whoever asks asks again: what cannot be listed now is listed next time.
-        let Ok(names) = objects.list("tasks/inbox", ACTION).await else { continue };
-        let listed: HashSet<String> = names.into_iter().collect();
+        let Ok(dated) = objects.list_dated("tasks/inbox", ACTION).await else { continue };
+        // Only what nobody has looked at for so long can be late.
+        if !dated.is_empty() && looked.is_none_or(|at| at.elapsed() > late.patience) {
+            let Ok(old) = late.among(objects, &dated).await else { continue };
+            known.extend(old.iter().cloned());
+            let _ = objects.delete_all(old, ACTION).await; // what stays is known, and tidied away later
+        }
+        looked = Some(Instant::now());
+        let listed: HashSet<Name> = dated.into_iter().map(|(name, _)| name).collect();
         known.retain(|name| listed.contains(name));
         for name in listed {
             if known.insert(name.clone()) {
@@ -120,14 +148,18 @@ pub(super) async fn pump(
             works.join_next().await;
         }
         let Some(first) = calls.recv().await else { break };
-        let mut bytes = first.request.len();
-        let mut bundle = vec![first];
-        while bundle.len() < MOST
-            && bytes < MOST_BYTES
-            && let Ok(next) = calls.try_recv()
-        {
-            bytes += next.request.len();
-            bundle.push(next);
+        let (mut bytes, mut bundle, mut next) = (0, Vec::new(), Some(first));
+        while let Some(call) = next {
+            // Whoever has gone meanwhile was told that it may not have been done.
+            if !call.reply.is_closed() {
+                bytes += call.request.len();
+                bundle.push(call);
+            }
+            let has_room = bundle.len() < MOST && bytes < MOST_BYTES;
+            next = if has_room { calls.try_recv().ok() } else { None };
+        }
+        if bundle.is_empty() {
+            continue;
         }
         number += 1;
         let name = format!("{guest}/{number:010}");
@@ -228,17 +260,31 @@ pub(super) async fn tidy(objects: &Objects, seen: &mut HashMap<String, Instant>,
 mod tests {
     use std::sync::atomic::Ordering;
 
+    use std::collections::BTreeMap;
+
+    use omniq_model::{Digest, ModuleRef, Payload, Task, TaskId};
+    use tokio::sync::oneshot;
+
     use super::*;
-    use crate::log::{Answer, Limits, Nowhere, Query, State};
+    use crate::log::{Answer, Command, Limits, Nowhere, Query, State};
     use crate::object::failing::Failing;
+    use crate::{Filter, Select};
+
+    fn engine() -> Arc<Engine> {
+        let clock = Arc::new(crate::SystemClock::default());
+        let engine =
+            Engine::start(State::default(), Nowhere, clock, Arc::default(), Limits::default());
+        Arc::new(engine.unwrap())
+    }
+
+    fn late() -> Late {
+        Late { patience: Duration::from_secs(3600), beat: "tasks/beat/1".to_owned() }
+    }
 
     #[tokio::test]
     async fn a_request_that_could_not_be_read_is_read_again_and_answered() {
         let (place, objects) = Failing::place();
-        let clock = Arc::new(crate::SystemClock::default());
-        let engine =
-            Engine::start(State::default(), Nowhere, clock, Arc::default(), Limits::default());
-        let engine = Arc::new(engine.unwrap());
+        let engine = engine();
         let asked = bundle(&[Request::Query(Query::Now).encode()]);
         objects.create("tasks/inbox/guest/1", asked.into(), ACTION).await.unwrap();
         place.gets.store(2, Ordering::Relaxed);
@@ -249,12 +295,63 @@ mod tests {
             }
         };
         tokio::select! {
-            () = serve(&objects, &engine, poll) => {}
+            () = serve(&objects, &engine, poll, late()) => {}
             answered = tokio::time::timeout(Duration::from_secs(10), answered) => answered.unwrap(),
         }
         let outcomes =
             await_answer(&objects, "tasks/outbox/guest/1", poll, Instant::now() + poll * 999);
         assert!(matches!(outcomes.await.unwrap()[..], [Ok(Answer::Now(_))]));
+    }
+
+    /// What a process left that died may be there for days, until somebody opens the store again.
+    #[tokio::test]
+    async fn a_request_that_nobody_waits_for_any_more_is_not_done() {
+        let module = ModuleRef {
+            digest: Digest::from_sha256([7; 32]),
+            name: "m".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            unknown: Default::default(),
+        };
+        let task = Task::new(TaskId::derived(&[b"t"]), module, "f", Payload::cbor([0xa0]));
+        for (aged, state) in [(7200, omniq_model::State::Ready), (0, omniq_model::State::Cancelled)]
+        {
+            let (place, objects) = Failing::place();
+            place.aged.store(aged, Ordering::Relaxed);
+            let all = Select { filter: Filter::default(), max: 9 };
+            let asked = bundle(&[Request::Command(Command::Cancel(all)).encode()]);
+            objects.create("tasks/inbox/guest/1", asked.into(), ACTION).await.unwrap();
+            objects.replace(&late().beat, Bytes::new(), ACTION).await.unwrap();
+            let engine = engine();
+            engine.ask(Command::Enqueue(vec![task.clone()])).await.unwrap().unwrap();
+            let poll = Duration::from_millis(1);
+            let taken = async {
+                while !objects.list("tasks/inbox", ACTION).await.unwrap().is_empty() {
+                    tokio::time::sleep(poll).await;
+                }
+            };
+            tokio::select! {
+                () = serve(&objects, &engine, poll, late()) => {}
+                () = taken => {}
+            }
+            let counts = engine.look(&Query::Count(Filter::default())).await.unwrap();
+            let Answer::Counts(counts) = counts else { panic!("{counts:?}") };
+            assert_eq!(counts, BTreeMap::from([(state, 1)]), "{aged} s old");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_any_more_is_not_sent() {
+        let (place, objects) = Failing::place();
+        place.puts.store(1, Ordering::Relaxed);
+        let (calls, to_send) = mpsc::channel(1);
+        let (reply, answer) = oneshot::channel();
+        drop(answer);
+        let request = Request::Query(Query::Now).encode();
+        let patience = Duration::from_secs(10);
+        calls.try_send(Call { request, patience, reply }).unwrap();
+        drop(calls);
+        pump(objects, to_send, Duration::from_millis(1)).await.unwrap();
+        assert_eq!(place.puts.load(Ordering::Relaxed), 1, "it was written");
     }
 
     #[test]

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
+use object_store::{
+    GetOptions, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload,
+};
+use omniq_model::Timestamp;
 use tokio::time::Instant;
 
 use super::Root;
@@ -208,7 +211,7 @@ impl Objects {
 
     /// The names of all objects in a folder and the folders below it, sorted.
     pub(super) async fn list(&self, folder: &str, action: &'static str) -> Result<Vec<Name>> {
-        let listed = self.list_sized(folder, action).await?;
+        let listed = self.listed(folder, action).await?;
         Ok(listed.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -218,14 +221,42 @@ impl Objects {
         folder: &str,
         action: &'static str,
     ) -> Result<Vec<(Name, u64)>> {
+        let listed = self.listed(folder, action).await?;
+        Ok(listed.into_iter().map(|(name, object)| (name, object.size)).collect())
+    }
+
+    /// The same, each with when it was written by the clock of the place.
+    pub(super) async fn list_dated(
+        &self,
+        folder: &str,
+        action: &'static str,
+    ) -> Result<Vec<(Name, Timestamp)>> {
+        let listed = self.listed(folder, action).await?;
+        Ok(listed.into_iter().map(|(name, object)| (name, written(&object))).collect())
+    }
+
+    /// When an object was written by the clock of the place, if it is there.
+    pub(super) async fn modified(
+        &self,
+        name: &str,
+        action: &'static str,
+    ) -> Result<Option<Timestamp>> {
+        match within(0, self.root.objects.head(&self.root.path(name))).await {
+            Ok(object) => Ok(Some(written(&object))),
+            Err(Failed::Said(object_store::Error::NotFound { .. })) => Ok(None),
+            Err(failed) => Err(self.error(failed, action)),
+        }
+    }
+
+    async fn listed(&self, folder: &str, action: &'static str) -> Result<Vec<(Name, ObjectMeta)>> {
         let folder = self.root.path(folder);
         let mut found: BoxStream<'_, _> = self.root.objects.list(Some(&folder));
-        let mut names = Vec::new();
+        let mut objects = Vec::new();
         loop {
             let next = async { found.next().await.transpose() };
             match within(0, next).await {
                 Ok(Some(object)) => {
-                    names.extend(self.name_of(&object.location).zip(Some(object.size)))
+                    objects.extend(self.name_of(&object.location).zip(Some(object)));
                 }
                 Ok(None) => break,
                 // A file that went away while its folder was read.
@@ -233,8 +264,8 @@ impl Objects {
                 Err(failed) => return Err(self.error(failed, action)),
             }
         }
-        names.sort_unstable();
-        Ok(names)
+        objects.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(objects)
     }
 
     /// The names of the folders in a folder, sorted, without what is above them.
@@ -262,6 +293,10 @@ impl Objects {
     fn error(&self, failed: Failed, action: &'static str) -> Error {
         error(&self.root.shown, failed, action)
     }
+}
+
+fn written(object: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millis(object.last_modified.timestamp_millis())
 }
 
 /// Opens the place of a URL, and lets it show that it can be used.

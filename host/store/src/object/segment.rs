@@ -3,7 +3,7 @@
 //! The number is what keeps a second owner out: of two who create an entry of the same number one fails, and the one that
 //! fails is the owner no more. So a new owner's first act is an entry of its own behind the last one there is, a fence: the
 //! next thing the owner before it can write. Fences stay when an image replaces the log, so that however late that one
-//! comes back, the number is taken. Every object names its owner, so that one whose answer was lost is known again.
+//! comes back, the number is taken. Nobody deletes a fence, its own neither: it cannot know who went on from it. Every object names its owner, so that one whose answer was lost is known again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,14 +98,37 @@ fn open<'a>(place: &str, index: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
     Ok(&body[BODY..])
 }
 
+/// What there is in a bucket.
+#[derive(Debug)]
+pub(super) struct All {
+    pub state: State,
+    /// How large the image is that it began with.
+    pub image_bytes: u64,
+    /// Bytes and entries of the log behind that image.
+    pub since: (u64, u64),
+    /// The images that could not be read, the newest first.
+    pub damaged: Vec<u64>,
+}
+
+impl All {
+    /// Applies the next entry.
+    fn replay(&mut self, objects: &Objects, entry: &[u8]) -> Result<()> {
+        let place = format!("{}/{}", objects.root.shown, name(self.state.applied + 1));
+        self.state.replay(entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
+        self.since.0 += entry.len() as u64;
+        self.since.1 += 1;
+        Ok(())
+    }
+}
+
 /// Reads all there is, and puts an entry of this owner behind it. From then on nobody else's entry can follow.
-pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State, u64)> {
+pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<All> {
     const ACTION: &str = "take the tasks over";
     // Each turn somebody else was faster.
     loop {
-        let (mut state, image_bytes) = read_all(objects).await?;
-        let slot = state.applied + 1;
-        let (entry, sealed) = fence(owner, slot, state.now);
+        let mut all = read_all(objects).await?;
+        let slot = all.state.applied + 1;
+        let (entry, sealed) = fence(owner, slot, all.state.now);
         failpoint::hit("object.take_over.before_fence");
         if !objects.create(&name(slot), sealed.clone(), ACTION).await? {
             match objects.get(&name(slot), ACTION).await? {
@@ -118,26 +141,26 @@ pub(super) async fn take_over(objects: &Objects, owner: &Owner) -> Result<(State
             }
         }
         if imaged(objects).await? >= slot {
-            // The log went on long ago, and this part of it had been thrown away: the entry is none.
-            objects.delete(&name(slot), ACTION).await?;
+            // The log went on long ago. The entry stays all the same: it may be one that those went on from who came
+            // later, and keep an owner out that was before all of them. If this part had been thrown away it is nothing.
             continue;
         }
-        let place = format!("{}/{}", objects.root.shown, name(slot));
-        state.replay(&entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
-        return Ok((state, image_bytes));
+        all.replay(objects, &entry)?;
+        return Ok(all);
     }
 }
 
-/// Reads all there is: what was committed before this was called, and maybe more. With it comes how large the image was.
-pub(super) async fn read_all(objects: &Objects) -> Result<(State, u64)> {
+/// Reads all there is: what was committed before this was called, and maybe more.
+pub(super) async fn read_all(objects: &Objects) -> Result<All> {
     // Each turn somebody threw away what was being read.
     loop {
-        let Loaded { mut state, bytes: image_bytes, damaged } = newest_image(objects).await?;
-        replay(objects, &mut state).await?;
-        let gap = gap(objects, state.applied + 1).await?;
+        let (mut all, damaged) = newest_image(objects).await?;
+        replay(objects, &mut all).await?;
+        let next = all.state.applied + 1;
+        let gap = gap(objects, next).await?;
         // Asked last: what was thrown away while it was looked for is no gap.
         let imaged = imaged(objects).await?;
-        if imaged > state.applied {
+        if imaged >= next {
             match damaged {
                 // What the log lacks is what that one held, and there is no newer one.
                 Some((index, error)) if index == imaged => return Err(error),
@@ -145,10 +168,10 @@ pub(super) async fn read_all(objects: &Objects) -> Result<(State, u64)> {
             }
         }
         match gap {
-            Gap::None => return Ok((state, image_bytes)),
+            Gap::None => return Ok(all),
             Gap::Filled => {}
             Gap::Before(later) => {
-                let place = format!("{}/{}", objects.root.shown, name(state.applied + 1));
+                let place = format!("{}/{}", objects.root.shown, name(next));
                 let reason = format!("it is missing, and entry {later} is there");
                 return Err(Error::Corrupt { place, reason });
             }
@@ -179,10 +202,14 @@ async fn gap(objects: &Objects, next: u64) -> Result<Gap> {
 
 /// The number of the newest image, as far as can be told: entries up to it may be gone.
 async fn imaged(objects: &Objects) -> Result<u64> {
-    const ACTION: &str = "look for images";
-    let head = objects.get(HEAD, ACTION).await?;
-    let head = head.and_then(|bytes| In::new(&bytes).number().ok()).unwrap_or(0);
+    let head = head(objects, "look for images").await?;
     Ok(images(objects).await?.last().copied().unwrap_or(0).max(head))
+}
+
+/// The number of the newest image, as its owner wrote it down.
+async fn head(objects: &Objects, action: &'static str) -> Result<u64> {
+    let head = objects.get(HEAD, action).await?;
+    Ok(head.and_then(|bytes| In::new(&bytes).number().ok()).unwrap_or(0))
 }
 
 async fn images(objects: &Objects) -> Result<Vec<u64>> {
@@ -191,19 +218,13 @@ async fn images(objects: &Objects) -> Result<Vec<u64>> {
     Ok(names.iter().filter_map(number).collect())
 }
 
-/// The newest image that can be read.
-struct Loaded {
-    state: State,
-    /// How large it was.
-    bytes: u64,
-    /// The newest one that cannot, where that is newer, and why.
-    damaged: Option<(u64, Error)>,
-}
-
-async fn newest_image(objects: &Objects) -> Result<Loaded> {
+/// What the newest image holds that can be read; and the newest one that cannot, where that is newer, and why.
+async fn newest_image(objects: &Objects) -> Result<(All, Option<(u64, Error)>)> {
     const ACTION: &str = "read an image";
     let head = imaged(objects).await?;
-    let mut damaged = None;
+    let mut all =
+        All { state: State::default(), image_bytes: 0, since: (0, 0), damaged: Vec::new() };
+    let mut why = None;
     for index in images(objects).await?.into_iter().rev() {
         let Some(bytes) = objects.get(&image_name(index), ACTION).await? else { continue };
         let place = format!("{}/{}", objects.root.shown, image_name(index));
@@ -211,34 +232,39 @@ async fn newest_image(objects: &Objects) -> Result<Loaded> {
             State::restore(image).map_err(|error| Error::Corrupt { place, reason: error.reason })
         });
         match state {
-            Ok(state) => return Ok(Loaded { state, bytes: bytes.len() as u64, damaged }),
+            Ok(state) => {
+                (all.state, all.image_bytes) = (state, bytes.len() as u64);
+                return Ok((all, why));
+            }
             // The one before it may do, with the log since then, which is kept for that.
-            Err(error @ Error::Corrupt { .. }) => damaged = damaged.or(Some((index, error))),
+            Err(error @ Error::Corrupt { .. }) => {
+                all.damaged.push(index);
+                why = why.or(Some((index, error)));
+            }
             Err(error) => return Err(error),
         }
     }
-    match damaged {
+    match why {
         Some((_, error)) => Err(error),
         None if head > 0 => Err(Error::unavailable(
             super::objects::NAME,
             ACTION,
             format!("{}: there must be an image, and it is not listed yet", objects.root.shown),
         )),
-        None => Ok(Loaded { state: State::default(), bytes: 0, damaged: None }),
+        None => Ok((all, None)),
     }
 }
 
 /// Applies all entries behind where the state is.
-async fn replay(objects: &Objects, state: &mut State) -> Result<()> {
-    let from = state.applied + 1;
+async fn replay(objects: &Objects, all: &mut All) -> Result<()> {
+    let from = all.state.applied + 1;
     let mut entries = stream::iter(from..)
         .map(|index| async move { (index, read(objects, index).await) })
         .buffered(WIDTH);
     while let Some((index, bytes)) = entries.next().await {
         let Some(bytes) = bytes? else { break };
         let place = format!("{}/{}", objects.root.shown, name(index));
-        let entry = open(&place, index, &bytes)?;
-        state.replay(entry).map_err(|error| Error::Corrupt { place, reason: error.reason })?;
+        all.replay(objects, open(&place, index, &bytes)?)?;
     }
     Ok(())
 }
@@ -263,8 +289,10 @@ pub(super) struct BucketJournal {
     /// Where requests run.
     pub handle: Handle,
     pub closing: watch::Receiver<bool>,
-    /// Bytes and entries of log since the last image.
+    /// Bytes and entries of log since the last image, whoever wrote them.
     pub since: (u64, u64),
+    /// Images that cannot be read: the next one replaces them.
+    pub damaged: Vec<u64>,
     pub every: u64,
     /// How large the last image is.
     pub image_bytes: Arc<AtomicU64>,
@@ -314,12 +342,13 @@ impl Journal for BucketJournal {
         let Some(busy) = Busy::begin(&self.busy) else { return Ok(None) };
         self.since = (0, 0);
         let (objects, handle) = (self.objects.clone(), self.handle.clone());
+        let damaged = self.damaged.clone();
         let size = Arc::clone(&self.image_bytes);
         Ok(Some(Box::new(move |image| {
             let _busy = busy;
             let bytes = image.len() as u64;
             // Without it the log goes on being kept, and the next image is tried in time.
-            match handle.block_on(keep_image(&objects, index, &image)) {
+            match handle.block_on(keep_image(&objects, index, &image, &damaged)) {
                 Ok(()) => size.store(bytes, Ordering::Relaxed),
                 Err(error) => {
                     let (store, error) = (&objects.root.shown, crate::error::chain(&error));
@@ -389,16 +418,21 @@ pub(super) fn jittered(most: Duration) -> Duration {
     most.mul_f64(f64::from(roll) / 255.0)
 }
 
-/// Keeps an image, says so, and deletes what it makes superfluous: two images stay, the log since the older one, and all
-/// fences.
-async fn keep_image(objects: &Objects, index: u64, image: &[u8]) -> Result<()> {
+/// Keeps an image, says so, and deletes what it makes superfluous: two images stay that are not known to be damaged, the
+/// log since the older one, and all fences.
+async fn keep_image(objects: &Objects, index: u64, image: &[u8], damaged: &[u64]) -> Result<()> {
     const ACTION: &str = "keep an image";
     objects.create(&image_name(index), image_file::seal(index, image).into(), ACTION).await?;
-    let mut head = Out::default();
-    head.number(index);
-    objects.replace(HEAD, head.into_bytes().into(), ACTION).await?;
+    // Somebody who took over long ago may have kept later ones.
+    if head(objects, ACTION).await? < index {
+        let mut head = Out::default();
+        head.number(index);
+        objects.replace(HEAD, head.into_bytes().into(), ACTION).await?;
+    }
     failpoint::hit("object.image.before_prune");
-    let images = images(objects).await?;
+    objects.delete_all(damaged.iter().map(|index| image_name(*index)), ACTION).await?;
+    let mut images = images(objects).await?;
+    images.retain(|index| !damaged.contains(index)); // a list may be old
     let [older_ones @ .., kept, _] = images.as_slice() else { return Ok(()) };
     objects.delete_all(older_ones.iter().map(|index| image_name(*index)), ACTION).await?;
     let entries = objects.list_sized("tasks/log", ACTION).await?;
@@ -410,9 +444,12 @@ async fn keep_image(objects: &Objects, index: u64, image: &[u8]) -> Result<()> {
 mod tests {
     use object_store::memory::InMemory;
     use object_store::path::Path;
+    use omniq_model::Lane;
 
     use super::*;
+    use crate::log::Command;
     use crate::object::Root;
+    use crate::object::failing::Failing;
 
     const OWNER: Owner = [7; 10];
 
@@ -433,7 +470,11 @@ mod tests {
         out.number(index);
         out.instant(Timestamp::from_millis(0));
         crate::core::Core::default().image().write(&mut out);
-        keep_image(objects, index, &out.into_bytes()).await.unwrap();
+        keep_image(objects, index, &out.into_bytes(), &damaged(objects).await).await.unwrap();
+    }
+
+    async fn damaged(objects: &Objects) -> Vec<u64> {
+        read_all(objects).await.map(|all| all.damaged).unwrap_or_default()
     }
 
     #[tokio::test]
@@ -463,9 +504,11 @@ mod tests {
             if image > 0 {
                 keep(&objects, image).await;
             }
-            assert_eq!(read_all(&objects).await.unwrap().0.applied, end, "{entries:?} {image}");
-            let (state, _) = take_over(&objects, &[8; 10]).await.unwrap();
-            assert_eq!(state.applied, end + 1, "{entries:?} {image}");
+            assert_eq!(read_all(&objects).await.unwrap().state.applied, end, "{entries:?} {image}");
+            let all = take_over(&objects, &[8; 10]).await.unwrap();
+            assert_eq!(all.state.applied, end + 1, "{entries:?} {image}");
+            let behind = end + 1 - image;
+            assert_eq!(all.since, (behind * 9, behind), "{entries:?} {image}");
         }
     }
 
@@ -477,13 +520,76 @@ mod tests {
             keep(&objects, 5).await;
             objects.replace(&image_name(5), Bytes::from_static(b"x"), "test").await.unwrap();
             match read_all(&objects).await {
-                Ok((state, _)) => assert_eq!((state.applied, whole), (6, true)),
+                Ok(all) => {
+                    assert_eq!((all.state.applied, whole), (6, true));
+                    assert_eq!(all.since.1, 4, "from the image that it began with");
+                }
                 Err(error) => {
                     assert!(!whole, "{error}");
                     assert!(error.to_string().contains(&image_name(5)), "{error}");
                 }
             }
         }
+    }
+
+    /// Image 5 could not be read. It is none of the two that stay, so another one may be damaged after it.
+    #[tokio::test]
+    async fn an_image_that_is_known_to_be_damaged_takes_no_place_of_a_sound_one() {
+        let objects = bucket([]).await;
+        let mut command = Out::default();
+        Command::Pause(Lane::default(), true).write(&mut command);
+        let mut entry = Entry::new(Timestamp::from_millis(0), 0);
+        entry.add(&command.into_bytes());
+        let entry = entry.into_bytes();
+        for index in 1..=8 {
+            let sealed = seal(&OWNER, index, &entry);
+            assert!(objects.create(&name(index), sealed.into(), "test").await.unwrap());
+        }
+        keep(&objects, 2).await;
+        for index in [5, 7] {
+            keep(&objects, index).await;
+            objects.replace(&image_name(index), Bytes::from_static(b"x"), "test").await.unwrap();
+            let all = read_all(&objects).await.unwrap();
+            assert_eq!((all.state.applied, all.since.1, all.damaged), (8, 6, vec![index]));
+        }
+        keep(&objects, 8).await;
+        assert_eq!(images(&objects).await.unwrap(), [2, 8]);
+    }
+
+    #[tokio::test]
+    async fn a_late_image_does_not_set_back_what_is_known_of_later_ones() {
+        let objects = bucket([1, 2, 3, 4, 5, 6, 7]).await;
+        keep(&objects, 4).await;
+        keep(&objects, 6).await;
+        keep(&objects, 5).await;
+        assert_eq!(head(&objects, "test").await.unwrap(), 6);
+        assert_eq!(images(&objects).await.unwrap(), [5, 6]);
+    }
+
+    /// An owner hangs with entry 4 in its hand. Who takes over puts a fence there and hangs as well, and the next one goes
+    /// on from that fence.
+    #[tokio::test]
+    async fn a_fence_that_others_have_gone_on_from_stays() {
+        let (place, objects) = Failing::place();
+        for index in [1, 2, 3] {
+            let (_, sealed) = fence(&OWNER, index, Timestamp::from_millis(0));
+            assert!(objects.create(&name(index), sealed, "test").await.unwrap());
+        }
+        place.hold(&name(4));
+        let hanging = tokio::spawn({
+            let objects = objects.clone();
+            async move { take_over(&objects, &[8; 10]).await }
+        });
+        while objects.get(&name(4), "test").await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(take_over(&objects, &[9; 10]).await.unwrap().state.applied, 5);
+        keep(&objects, 4).await;
+        keep(&objects, 5).await;
+        place.let_go();
+        assert_eq!(hanging.await.unwrap().unwrap().state.applied, 6);
+        let late = Bytes::from(seal(&OWNER, 4, b"what the first owner would acknowledge"));
+        assert!(!objects.create(&name(4), late, "test").await.unwrap(), "nobody would read it");
     }
 
     #[tokio::test]
@@ -495,6 +601,7 @@ mod tests {
             handle: Handle::current(),
             closing: watch::channel(false).1,
             since: (0, 0),
+            damaged: Vec::new(),
             every: 0,
             image_bytes: Arc::default(),
             busy: Arc::default(),
