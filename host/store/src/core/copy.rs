@@ -5,6 +5,7 @@ use std::sync::Arc;
 use omniq_model::{State, Task, Timestamp, Token};
 
 use super::Core;
+use super::read::PAGE_BYTES;
 use super::slot::{Ix, Slot, place};
 use crate::{CopyPage, Filter, Imported, TaskCopy};
 
@@ -14,9 +15,15 @@ impl Core {
         let all = Filter::default();
         let from = after.map_or(0, |seq| seq.saturating_add(1));
         let mut later = self.matching(&all, from..u64::MAX, false);
-        let items: Vec<TaskCopy> =
-            later.by_ref().take(max).map(|ix| self.copy_of(now, ix)).collect();
-        let last = items.last().map(|item| item.info.head.seq);
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while items.len() < max
+            && bytes < PAGE_BYTES
+            && let Some(ix) = later.next()
+        {
+            bytes = self.slots[ix].weight().saturating_add(bytes);
+            items.push(self.copy_of(now, ix));
+        }
+        let last = items.last().map(|item: &TaskCopy| item.info.head.seq);
         let next = last.filter(|_| later.next().is_some());
         CopyPage { items, next }
     }

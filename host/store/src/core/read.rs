@@ -10,7 +10,7 @@ use super::slot::{Ix, Slot};
 use crate::{Counts, Filter, Info, Page};
 
 /// Bytes of tasks and results after which an answer ends.
-const PAGE_BYTES: usize = 16 << 20;
+pub(super) const PAGE_BYTES: usize = 16 << 20;
 
 type Arrivals<'a> = Box<dyn Iterator<Item = (u64, Ix)> + 'a>;
 
@@ -53,7 +53,7 @@ impl Core {
         let mut bytes = 0;
         let fitting = later.take(max).map(|(_, ix)| &self.slots[*ix]).take_while(|slot| {
             let is_first = bytes == 0;
-            bytes += slot.weight();
+            bytes = slot.weight().saturating_add(bytes);
             is_first || bytes <= PAGE_BYTES
         });
         fitting.map(Slot::info).collect()

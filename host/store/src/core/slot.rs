@@ -4,7 +4,8 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use omniq_model::{
-    Head, Priority, SessionId, State, Task, TaskError, TaskId, TaskResult, Timestamp, Token, Value,
+    Head, Payload, Priority, SessionId, State, Task, TaskError, TaskId, TaskResult, Timestamp,
+    Token, Value,
 };
 
 use super::lanes::LaneIx;
@@ -56,10 +57,10 @@ impl Slot {
         const RECORD: usize = 500;
         let value = self.result.as_ref().and_then(|result| result.value.as_ref());
         let inline = match value {
-            Some(Value::Inline(payload)) => payload.bytes.len(),
+            Some(Value::Inline(payload)) => value_len(payload),
             _ => 0,
         };
-        RECORD + self.task.args.bytes.len() + inline
+        RECORD.saturating_add(value_len(&self.task.args)).saturating_add(inline)
     }
 
     /// When it expires from here: only before it has started.
@@ -114,6 +115,15 @@ impl Slot {
             to: self.state,
         }
     }
+}
+
+/// How many bytes a value has, wherever they are.
+fn value_len(payload: &Payload) -> usize {
+    #[cfg(any(feature = "nats", feature = "object"))]
+    if let Ok(Some(outside)) = crate::log::outside::Outside::of(payload) {
+        return usize::try_from(outside.size).unwrap_or(usize::MAX);
+    }
+    payload.bytes.len()
 }
 
 /// A task's place in its lane: the highest priority first, then the order of arrival.

@@ -182,22 +182,25 @@ impl Store {
     async fn export(&self, after: Option<u64>, max: usize) -> Result<CopyPage> {
         let every = Filter::default();
         let mut walk = Walk::new(&every, State::ALL, false).before(after).whole();
-        let (mut raws, mut bytes) = (Vec::<Raw>::new(), 0);
+        let (mut raws, mut bytes, mut cut) = (Vec::<Raw>::new(), 0, false);
         while walk.goes_on() && raws.len() < max && bytes < PAGE_BYTES {
             for met in self.walk(&mut walk, max - raws.len()).await? {
-                if let Some(raw) = met.raw
-                    && raws.len() < max
-                {
-                    bytes += raw.size();
-                    raws.push(raw);
+                let Some(mut raw) = met.raw else { continue };
+                if raws.len() >= max || bytes >= PAGE_BYTES {
+                    cut = true;
+                    break;
                 }
+                // One at a time, as `ended` does.
+                self.fetch_apart(std::iter::once(&mut raw)).await?;
+                bytes += raw.size();
+                raws.push(raw);
             }
         }
         let items = self.copies(&raws).await?;
         let next = items
             .last()
             .map(|item| item.info.head.seq)
-            .filter(|_| walk.goes_on() || raws.len() == max);
+            .filter(|_| cut || walk.goes_on() || raws.len() == max);
         Ok(CopyPage { items, next })
     }
 

@@ -116,8 +116,8 @@ impl Store {
 
     /// Leaves those whose tasks fit.
     async fn look_into(&self, filter: &Filter, met: &mut Vec<Met>) -> Result<()> {
-        self.fetch_apart(met.iter_mut().filter_map(|met| met.raw.as_mut())).await?;
         if filter::looks_into_tasks(filter) {
+            self.fetch_apart(met.iter_mut().filter_map(|met| met.raw.as_mut())).await?;
             let mut kept = Vec::with_capacity(met.len());
             for one in met.drain(..) {
                 if let Some(raw) = &one.raw
@@ -131,14 +131,14 @@ impl Store {
         Ok(())
     }
 
-    /// Fetches what of these tasks is kept apart.
+    /// Fetches what of these tasks is kept apart and not here yet.
     pub(super) async fn fetch_apart(&self, raws: impl Iterator<Item = &mut Raw>) -> Result<()> {
         for raw in raws {
             let (body, tail) = raw.apart()?;
-            if body {
+            if body && raw.large_body.is_none() {
                 raw.large_body = self.large(raw.id, b'b').await?;
             }
-            if tail {
+            if tail && raw.large_tail.is_none() {
                 raw.large_tail = self.large(raw.id, b'r').await?;
             }
         }
@@ -196,7 +196,9 @@ impl Store {
         if filter.ids.is_empty() {
             let mut walk = Walk::new(&filter, State::ALL, true).before(before).whole();
             while walk.at.is_some() && items.len() < more {
-                for met in self.walk(&mut walk, more - items.len()).await? {
+                let mut met = self.walk(&mut walk, more - items.len()).await?;
+                self.fetch_apart(met.iter_mut().filter_map(|met| met.raw.as_mut())).await?;
+                for met in met {
                     items.extend(met.raw.map(|raw| raw.info()).transpose()?);
                 }
             }
@@ -269,15 +271,20 @@ impl Store {
             {
                 raws.push(Raw::new(Bytes(&id).id()?, head, stored));
             }
-            self.fetch_apart(raws.iter_mut()).await?;
-            for raw in &raws {
+            let found = raws.len();
+            for mut raw in raws {
+                if bytes >= PAGE_BYTES {
+                    return Ok(all);
+                }
+                // One at a time: what is kept apart is large, and not all of it may be wanted.
+                self.fetch_apart(std::iter::once(&mut raw)).await?;
                 bytes += raw.size();
                 let info = raw.info()?;
                 let at = wire::instant(info.head.finished.unwrap_or_default());
                 after = [&wire::seven(at)[..], info.id.as_bytes()].concat();
                 all.push(info);
             }
-            if raws.len() < most {
+            if found < most {
                 break;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omniq_model::{State, TaskId};
+use omniq_model::{Payload, State, TaskId, Timestamp};
 use omniq_store::{Filter, Info};
 
 use crate::kit::{Kit, TICK, WHILE, dump_ended, lane, module, name};
@@ -184,4 +184,36 @@ pub(crate) async fn a_closed_store_says_so(kit: &Kit) {
     assert!(error.is_none_or(|error| error.kind() == omniq_store::ErrorKind::Closed));
     kit.store.close().await.unwrap(); // once more is fine
     assert_eq!(beside.dump().await.len(), 1);
+}
+
+pub(crate) async fn large_tasks_are_read_a_few_at_a_time(kit: &Kit) {
+    const COUNT: usize = 40;
+    let mut ids = Vec::new();
+    for _ in 0..COUNT {
+        ids.push(kit.enqueue_with(|task| task.args = Payload::raw(vec![7; 1 << 20])).await);
+    }
+    kit.cancel(&ids).await;
+    // About 16 MiB: one that does not fit in any more may come along, and records have bytes of their own.
+    let check = |count: usize, all: usize| assert!(count > 0 && all <= COUNT && count <= 18);
+    let start = (Timestamp::from_millis(0), TaskId::from_bytes([0; 16]));
+    let (mut after, mut ended) = (start, Vec::new());
+    loop {
+        let page = kit.store.ended(after, 1000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = (last.head.finished.unwrap(), last.id);
+        ended.extend(page.iter().map(|info| info.id));
+        check(page.len(), ended.len());
+    }
+    ended.sort_unstable();
+    let (mut after, mut exported) = (None, Vec::new());
+    loop {
+        let page = kit.admin().export(after, 1000).await.unwrap();
+        exported.extend(page.items.iter().map(|copy| copy.info.id));
+        check(page.items.len(), exported.len());
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    assert_eq!(exported, ids, "in the order of arrival");
+    ids.sort_unstable();
+    assert_eq!(ended, ids, "each once");
 }

@@ -126,6 +126,7 @@ macro_rules! for_each_case {
                 each_part_of_a_filter_filters [];
                 counts_are_by_state [];
                 ended_tasks_come_in_the_order_of_their_end [];
+                large_tasks_are_read_a_few_at_a_time [];
                 idle_means_that_nothing_is_left [];
                 the_stores_clock_is_the_one_that_counts [];
                 another_process_sees_what_was_committed [Shared];
