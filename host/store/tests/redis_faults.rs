@@ -6,10 +6,12 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use omniq_model::State;
+use omniq_model::{Missed, Payload, Schedule, Span, State, Task, Timing, Token};
 use omniq_services::{Kind, Mode, Proxy, Server};
-use omniq_store::redis::{Config, RedisTasks};
-use omniq_store::{End, ErrorKind, Filter, Finished, Interest, TaskStore};
+use omniq_store::redis::{Config, RedisResults, RedisTasks};
+use omniq_store::{
+    End, ErrorKind, Filter, Finished, Interest, ResultKey, ResultStore, StagedResult, TaskStore,
+};
 
 use support::{PATIENCE, Run, fresh, open, repeat, session, success, task, want};
 
@@ -214,4 +216,98 @@ async fn a_server_that_has_become_a_copy_shows_nothing() {
     }
     redis(&server, &["REPLICAOF", "NO", "ONE"]).await;
     assert!(repeat!(store.get(&[task.id]))[0].is_some());
+}
+
+/// The server's time, in milliseconds.
+async fn time(server: &Server) -> i64 {
+    let parts: Vec<i64> = redis::from_redis_value(redis(server, &["TIME"]).await).expect("two");
+    parts[0] * 1000 + parts[1] / 1000
+}
+
+/// What is left of a time in which the server's clock was ahead.
+#[tokio::test]
+async fn a_clock_that_was_ahead_ends_nothing_too_soon_and_holds_nothing_up() {
+    let (server, name) = (omniq_services::redis(), name());
+    let store = open(server.url(), &name).await;
+    let meta = format!("{{{name}}}:meta");
+    let ahead = time(server).await + 3_600_000;
+    redis(server, &["HSET", &meta, "now", &ahead.to_string()]).await;
+
+    let results = RedisResults::beside(&store);
+    let task = task(10);
+    let key = ResultKey { task: task.id, token: Token { fence: 1, nonce: 1 } };
+    let value = Payload::raw(*b"value");
+    let ttl = Span::from(Duration::from_secs(600));
+    results.put(vec![StagedResult { key, value: value.clone(), ttl }]).await.expect("it is kept");
+    assert_eq!(results.purge(100).await.expect("it looks"), 0);
+    assert_eq!(results.get(&[key]).await.expect("it reads"), [Some(value)]);
+
+    let later = Task { delay: Span::from(Duration::from_millis(200)), ..task };
+    store.enqueue(vec![later]).await.expect("it is accepted");
+    let begun = Instant::now();
+    while store.promote(10).await.expect("it looks").promoted == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it becomes due");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let now = store.now().await.expect("it tells").as_millis();
+    assert!(now >= ahead + 200, "it went on from there");
+
+    // An older version moved the time on and knew nothing of this: it goes on from there, and does not leap.
+    redis(server, &["HSET", &meta, "now", &(ahead + 60_000).to_string(), "behind", "5 5"]).await;
+    let now = store.now().await.expect("it tells").as_millis();
+    assert_eq!(now, ahead + 60_000);
+}
+
+/// Nobody is told that nothing was done where something was.
+#[tokio::test]
+async fn a_call_that_a_full_server_took_in_part_is_not_told_as_refused() {
+    let server = Server::start(Kind::Redis, &[("maxmemory", "16mb")]);
+    let store = open(server.url(), &name()).await;
+    let tasks: Vec<_> = (0..4000).map(|_| task(10_000)).collect();
+    let error = store.enqueue(tasks).await.expect_err("40 MB do not fit");
+    let accepted: u64 = store.count(&Filter::default()).await.expect("it reads").values().sum();
+    assert!((1..4000).contains(&accepted), "{accepted}");
+    assert!(error.kind().is_unknown(), "{error:?}");
+
+    let server = Server::start(Kind::Redis, &[("maxmemory", "16mb")]);
+    let store = open(server.url(), &name()).await;
+    let schedule = |number: usize| Schedule {
+        tenant: "acme".parse().expect("a name"),
+        name: format!("s{number}").parse().expect("a name"),
+        timing: Timing::Every(Span::from(Duration::from_secs(60))),
+        zone: "UTC".into(),
+        missed: Missed::All,
+        task: task(40_000),
+        paused: None,
+        next: None,
+        version: 0,
+        unknown: Default::default(),
+    };
+    let error = store.put_schedules((0..1000).map(schedule).collect()).await;
+    let error = error.expect_err("40 MB do not fit");
+    assert!(!store.schedules(None).await.expect("it reads").is_empty());
+    assert!(error.kind().is_unknown(), "{error:?}");
+}
+
+/// What waits for an ended task is owed; that it cannot be paid at once does not undo the end.
+#[tokio::test]
+async fn an_end_is_told_although_what_waited_for_it_is_not_let_go_yet() {
+    let server = omniq_services::redis();
+    let proxy = Proxy::to(server.address());
+    let (name, parent) = (name(), task(10));
+    let store = open(&server.url_through(&proxy), &name).await;
+    let session = session(&store).await;
+    store.enqueue(vec![parent.clone()]).await.expect("it is accepted");
+    let children = (0..800).map(|_| Task { after: vec![parent.id], ..task(10) }).collect();
+    store.enqueue(children).await.expect("they are accepted");
+    let leases = store.claim(&session, &[want(1)]).await.expect("it is leased");
+    // So long is the answer to the end; what comes after it is lost.
+    proxy.set(Mode::CutAfter { up: None, down: Some(16) });
+    let ended = store.finish(&session, vec![success(parent.id, leases[0].token)]).await;
+    proxy.set(Mode::Pass);
+    assert_eq!(ended.expect("it is told"), [Finished::Applied(State::Succeeded)]);
+    // Whoever comes next pays.
+    repeat!(store.promote(10));
+    let counts = repeat!(store.count(&Filter::default()));
+    assert_eq!(counts.get(&State::Blocked), None, "{counts:?}");
 }

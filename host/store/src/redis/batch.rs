@@ -4,7 +4,7 @@
 //! pieces are under way at a time, so that the server need not wait for us; they reach it in their order.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -60,35 +60,67 @@ struct Call(Mutex<Calling>);
 struct Calling {
     answers: Vec<Option<Answer>>,
     left: usize,
+    /// Why items were not done, if any were not.
+    fault: Option<Fault>,
     reply: Option<oneshot::Sender<Result<Vec<Answer>>>>,
 }
 
 impl Call {
     fn new(items: usize, reply: oneshot::Sender<Result<Vec<Answer>>>) -> Arc<Self> {
-        let calling = Calling { answers: vec![None; items], left: items, reply: Some(reply) };
+        let calling =
+            Calling { answers: vec![None; items], left: items, fault: None, reply: Some(reply) };
         Arc::new(Self(Mutex::new(calling)))
     }
 
-    /// Puts answers where they belong; with the last one the caller is told.
+    fn lock(&self) -> MutexGuard<'_, Calling> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts answers where they belong.
     fn answer(&self, from: usize, answers: impl IntoIterator<Item = Answer>) {
-        let mut calling = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut calling = self.lock();
         for (index, answer) in answers.into_iter().enumerate() {
             calling.left -= usize::from(calling.answers[from + index].replace(answer).is_none());
         }
-        if calling.left == 0
-            && let Some(reply) = calling.reply.take()
-        {
-            let answers = calling.answers.iter_mut().filter_map(Option::take).collect();
-            let _ = reply.send(Ok(answers)); // a caller that went away does not want to know
-        }
+        calling.tell();
     }
 
-    /// One failed piece fails the call: it may be repeated as a whole.
-    fn fail(&self, fault: &Fault) {
-        let mut calling = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(reply) = calling.reply.take() {
-            let _ = reply.send(Err(fault.clone())); // see above
+    /// So many of its items were not done, or perhaps not, which fails the call: it may be repeated as a whole.
+    fn fail(&self, items: usize, fault: &Fault) {
+        let mut calling = self.lock();
+        calling.left -= items;
+        // One that may have been done is the one to tell of.
+        if calling.fault.is_none() || matches!(fault, Fault::Lost(_) | Fault::Other(_)) {
+            calling.fault = Some(fault.clone());
         }
+        calling.tell();
+    }
+
+    /// Whether the call has failed; then the rest of it, so many items, need not be sent.
+    fn has_failed(&self, rest: usize) -> bool {
+        let mut calling = self.lock();
+        let failed = calling.fault.is_some();
+        if failed {
+            calling.left -= rest;
+            calling.tell();
+        }
+        failed
+    }
+}
+
+impl Calling {
+    /// Once nothing of the call is under way, the caller is told: what is under way may still be done.
+    fn tell(&mut self) {
+        if self.left > 0 {
+            return;
+        }
+        let Some(reply) = self.reply.take() else { return };
+        let answers: Vec<Answer> = self.answers.iter_mut().filter_map(Option::take).collect();
+        let told = match self.fault.take() {
+            None => Ok(answers),
+            Some(fault) => Err(fault.after(!answers.is_empty())),
+        };
+        let _ = reply.send(told); // a caller that went away does not want to know
     }
 }
 
@@ -141,6 +173,9 @@ async fn serve(kind: Kind, store: Arc<Store>, mut queue: mpsc::Receiver<Waiting>
             }
             piece.fill(&mut waiting);
         }
+        if piece.items == 0 {
+            continue; // all that waited was the rest of what has failed
+        }
         if piece.ordered {
             // What it may refer to must be there, also where the way to the server is not straight.
             let Ok(rest) = Arc::clone(&permits).acquire_many_owned(IN_FLIGHT - 1).await else {
@@ -170,6 +205,9 @@ impl Piece {
     /// Takes items of the call that waits longest.
     fn fill(&mut self, waiting: &mut VecDeque<Waiting>) {
         let Some(mut first) = waiting.pop_front() else { return };
+        if first.call.has_failed(first.items.len()) {
+            return;
+        }
         let from = first.next;
         while !self.is_full()
             && let Some(item) = first.items.pop_front()
@@ -195,7 +233,7 @@ impl Piece {
                     call.answer(*from, answers.by_ref().take(*count));
                 }
             }
-            Err(fault) => self.shares.iter().for_each(|(call, ..)| call.fail(&fault)),
+            Err(fault) => self.shares.iter().for_each(|(call, _, count)| call.fail(*count, &fault)),
         }
         drop(permit);
     }
@@ -237,5 +275,42 @@ fn read(kind: Kind, mut bytes: Bytes<'_>) -> Result<Vec<Answer>> {
 pub(super) fn hit(script: &str, place: &str) {
     if cfg!(any(debug_assertions, feature = "failpoints")) {
         failpoint::hit(&format!("redis.{script}.{place}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        Answer { letter: b'C', rest: Vec::new() }
+    }
+
+    #[test]
+    fn a_call_fails_once_nothing_of_it_is_under_way_and_tells_whether_a_part_was_done() {
+        let unreached = || Fault::Unreached("no connection".into());
+        let lost = || Fault::Lost("no answer".into());
+        type Piece = std::result::Result<(), Fault>;
+        let check = |pieces: [Piece; 2], unknown: bool| {
+            let (reply, mut told) = oneshot::channel();
+            let call = Call::new(5, reply);
+            for (index, piece) in pieces.iter().enumerate() {
+                assert!(told.try_recv().is_err(), "a piece is under way");
+                match piece {
+                    Ok(()) => call.answer(index * 2, [answer(), answer()]),
+                    Err(fault) => call.fail(2, fault),
+                }
+            }
+            assert!(call.has_failed(1), "what has not been sent is not sent");
+            let fault = told.try_recv().expect("it is told").expect_err("it failed");
+            let kind = fault.into_error("redis://here", "enqueue tasks").kind();
+            assert_eq!(kind.is_unknown(), unknown, "{pieces:?}");
+        };
+        check([Err(unreached()), Err(unreached())], false);
+        check([Err(unreached()), Ok(())], true);
+        check([Ok(()), Err(unreached())], true);
+        check([Ok(()), Err(Fault::Full("OOM".into()))], true);
+        check([Err(unreached()), Err(lost())], true);
+        check([Err(lost()), Err(unreached())], true);
     }
 }

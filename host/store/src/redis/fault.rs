@@ -64,6 +64,8 @@ impl Advice {
             ) => Self::Reconnect,
             ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound => Self::Broken,
             _ if error.code() == Some("BUSY") => Self::TryAgain,
+            // Redis before 7 tells what a script runs into as an error of the script that holds the error's own text.
+            _ if said(error).contains("-READONLY ") => Self::Reconnect,
             _ => Self::Tell,
         }
     }
@@ -114,6 +116,22 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Fault {
+    /// What it is for a call of which a part was carried out, or may have been, if `part` says so: that it has done nothing
+    /// cannot be said then. The same call again passes over what was done.
+    pub(super) fn after(self, part: bool) -> Self {
+        match self {
+            Self::Unreached(reason)
+            | Self::Full(reason)
+            | Self::Config(reason)
+            | Self::Denied(reason)
+                if part =>
+            {
+                Self::Lost(format!("{reason}; a part had been done by then"))
+            }
+            other => other,
+        }
+    }
+
     /// What the caller is told: `action` is what was asked of the store at `place`.
     pub(super) fn into_error(self, place: &str, action: &'static str) -> Error {
         let source = |reason: String| format!("`{place}`: {reason}");
@@ -128,6 +146,40 @@ impl Fault {
                 Error::Config(format!("`{place}` cannot be used: {reason}"))
             }
             Self::Closed => Error::Closed(NAME),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: &str, detail: &str) -> RedisError {
+        let answer = format!("-{code} {detail}\r\n");
+        let value = redis::parse_redis_value(answer.as_bytes()).expect("it is an answer");
+        value.extract_error().expect_err("it is an error")
+    }
+
+    /// What a server says that was made a copy: to a command, and to a script on Redis 6.2.
+    #[test]
+    fn a_server_that_became_a_copy_is_left_for_another() {
+        let said = "You can't write against a read only replica.";
+        assert_eq!(Advice::of(&server("READONLY", said)), Advice::Reconnect);
+        let said = format!(
+            "Error running script (call to f_8d): @user_script:12: @user_script: 12: -READONLY {said}"
+        );
+        assert_eq!(Advice::of(&server("ERR", &said)), Advice::Reconnect);
+        assert_eq!(Advice::of(&server("ERR", "Error running script: what else")), Advice::Tell);
+    }
+
+    #[test]
+    fn of_what_was_done_in_part_it_is_unknown_how_much_was() {
+        let all: [fn(String) -> Fault; 4] =
+            [Fault::Unreached, Fault::Full, Fault::Config, Fault::Denied];
+        for fault in all {
+            let kind = |fault: Fault| fault.into_error("redis://here", "do it").kind();
+            assert!(kind(fault("no".into()).after(true)).is_unknown());
+            assert_eq!(kind(fault("no".into()).after(false)), kind(fault("no".into())));
         }
     }
 }

@@ -163,11 +163,15 @@ impl Link {
             command
         };
         let short = command("EVALSHA", &script.hash);
-        match self.send(&short).await {
+        let answer = match self.send(&short).await {
             // The whole text teaches it the script again; in a cluster it reaches the node that has the keys.
             Err((Advice::SendText, _)) => self.query(&command("EVAL", &script.text)).await,
             other => other.map_err(|(_, fault)| fault),
+        };
+        if answer.is_ok() && script.changes() {
+            super::server::changed();
         }
+        answer
     }
 
     /// Runs a command.

@@ -96,7 +96,7 @@ impl Store {
             });
             let (part, left) = rest.split_at(fits.count());
             rest = left;
-            let mut keys = vec![self.key("results")];
+            let mut keys = vec![self.key("results"), self.key("meta")];
             let mut args = vec![self.time()];
             for staged in part {
                 keys.push(self.of_task(staged.key.task));

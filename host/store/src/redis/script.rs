@@ -10,7 +10,16 @@ pub(super) struct Script {
     pub hash: String,
 }
 
+/// Scripts that only look.
+const LOOKS: [&str; 8] =
+    ["due_schedules", "cancels", "ready_lanes", "get", "ended", "scan", "holders", "now"];
+
 impl Script {
+    /// Whether it may change something.
+    pub(super) fn changes(&self) -> bool {
+        !LOOKS.contains(&self.name)
+    }
+
     fn new(name: &'static str, parts: &[&str]) -> Self {
         let text = parts.concat();
         let hash = redis::Script::new(&text).get_hash().to_owned();
@@ -24,11 +33,11 @@ macro_rules! part {
     };
 }
 
-/// Scripts of the task store, each with the parts it needs beside `lib`.
+/// Scripts of the task store, each with the parts it needs beside `clock` and `lib`.
 macro_rules! scripts {
     ($($name:ident = $file:literal [$($part:literal)*];)+) => {
         $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new($file, &[part!("lib"), $(part!($part),)* part!($file)])
+            Script::new($file, &[part!("clock"), part!("lib"), $(part!($part),)* part!($file)])
         });)+
 
         /// All scripts of the task store.
@@ -71,21 +80,21 @@ scripts! {
     NOW = "now" [];
 }
 
-/// A script that stands for itself: results and modules.
+/// Scripts that stand for themselves, of results and modules, each with the parts it needs.
 macro_rules! alone {
-    ($($name:ident = $file:literal;)+) => {
+    ($($name:ident = $file:literal [$($part:literal)*];)+) => {
         $(pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new($file, &[part!($file)]));)+
+            LazyLock::new(|| Script::new($file, &[$(part!($part),)* part!($file)]));)+
     };
 }
 
 alone! {
-    MIGRATE = "migrate";
-    PUT_RESULTS = "put_results";
-    REMOVE_RESULTS = "remove_results";
-    PURGE_RESULTS = "purge_results";
-    PUSH_MODULE = "push_module";
-    REMOVE_MODULE = "remove_module";
+    MIGRATE = "migrate" [];
+    PUT_RESULTS = "put_results" ["clock"];
+    REMOVE_RESULTS = "remove_results" [];
+    PURGE_RESULTS = "purge_results" [];
+    PUSH_MODULE = "push_module" [];
+    REMOVE_MODULE = "remove_module" [];
 }
 
 /// The keys of a task store, in the order in which `lib.lua` names them.

@@ -3,6 +3,7 @@
 //! The thread has a runtime of its own, so that a store that several parts of a process share does not depend on the
 //! runtime of the one that opened it first.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
@@ -22,6 +23,16 @@ use super::reply;
 use super::script::{self, Script};
 use super::watch::Watch;
 use crate::{Error, Interest};
+
+tokio::task_local! {
+    /// Whether the call that runs here has changed something.
+    static CHANGED: Cell<bool>;
+}
+
+/// Notes that a script has changed something, in the call that ran it. What goes together with other calls keeps count itself.
+pub(super) fn changed() {
+    let _ = CHANGED.try_with(|changed| changed.set(true));
+}
 
 /// What calls work with.
 #[derive(Debug)]
@@ -64,7 +75,8 @@ impl Store {
         Ok(answer)
     }
 
-    /// Takes note of what a script said it changed, and pays what it owes.
+    /// Takes note of what a script said it changed, and pays what it owes. What cannot be paid now stays written down, and
+    /// whoever comes next pays it: what the script did is done, and its call does not fail for it.
     pub(super) async fn committed(&self, said: &Value) -> Result<()> {
         let mut said = reply::int(said)?;
         loop {
@@ -77,7 +89,13 @@ impl Store {
             if said & 1 == 0 {
                 return Ok(());
             }
-            said = reply::int(&self.change(&script::SETTLE, &[]).await?)?;
+            said = match self.change(&script::SETTLE, &[]).await {
+                Ok(answer) => reply::int(&answer)?,
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "what waited for ended tasks is let go by a later call");
+                    return Ok(());
+                }
+            };
         }
     }
 
@@ -155,7 +173,12 @@ impl Handle {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let server = self.server()?;
-        let answer = server.runtime.spawn(work(Arc::clone(&server.store))).await;
+        let work = work(Arc::clone(&server.store));
+        let work = CHANGED.scope(Cell::new(false), async {
+            let answer = work.await;
+            answer.map_err(|fault| fault.after(CHANGED.with(Cell::get)))
+        });
+        let answer = server.runtime.spawn(work).await;
         let answer = answer.unwrap_or(Err(Fault::Closed));
         answer.map_err(|fault| fault.into_error(server.store.config.place(), action))
     }

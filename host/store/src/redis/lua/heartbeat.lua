@@ -6,7 +6,7 @@ if lease >= 0 then
   insist()
   if not lives(session) then return {0} end
   call('ZADD', key.session, later(now, lease), session)
-  call('HSET', key.meta, 'now', now)
+  keep_time()
 end
 local most = tonumber(ARGV[5])
 local members, ids = held_by(session, ARGV[4], most)

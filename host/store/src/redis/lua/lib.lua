@@ -37,15 +37,15 @@ local NOBODY = '\0\0\0\0\0\0\0\0'
 local NEVER = 9007199254740991 -- 2^53 - 1: the end of time
 local TAIL_LIMIT = 65536       -- longer ones are kept apart, so that reading heads stays cheap
 
-local meta = call('HMGET', key.meta, 'now', 'seq', 'work', 'ends')
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000 + floor(time[2] / 1000)
-end
--- After a failover the clock may be behind: it stands still until the time has caught up.
-now = max(now, tonumber(meta[1]) or 0)
+local meta = call('HMGET', key.meta, 'now', 'seq', 'work', 'ends', 'behind')
+local now, behind = tell_time(ARGV[1], meta[1], meta[5])
 local last_seq = tonumber(meta[2]) or 0
+
+-- Notes the time in a script that writes.
+local function keep_time()
+  call('HSET', key.meta, 'now', now)
+  if behind then call('HSET', key.meta, 'behind', behind) end
+end
 
 local function later(time, span) return min(time + span, NEVER) end
 local function bytes7(number) return pack('>I7', number) end
@@ -464,7 +464,8 @@ local function commit(origin)
   local work_count, ends_count = tonumber(meta[3]) or 0, tonumber(meta[4]) or 0
   if work then work_count = work_count + 1 end
   if ends then ends_count = ends_count + 1 end
-  call('HSET', key.meta, 'now', now, 'seq', last_seq, 'work', work_count, 'ends', ends_count)
+  call('HSET', key.meta, 'seq', last_seq, 'work', work_count, 'ends', ends_count)
+  keep_time()
   if work or ends then
     call('PUBLISH', key.meta, (work and 'w' or '-') .. (ends and 'e' or '-') .. origin)
   end

@@ -2,5 +2,5 @@
 insist()
 local alive, known = lives(ARGV[2])
 if alive or not known then call('ZADD', key.session, later(now, tonumber(ARGV[3])), ARGV[2]) end
-call('HSET', key.meta, 'now', now)
+keep_time()
 return 1

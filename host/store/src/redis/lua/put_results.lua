@@ -1,15 +1,13 @@
--- KEYS: the index of results by the end of their time, then the results of one task for each item. ARGV: the time or '',
--- then for each item: fence and nonce, how long it is kept, its task, its value. One that is there stays as it is.
+-- KEYS: the index of results by the end of their time, meta, then the results of one task for each item. ARGV: the time or
+-- '', then for each item: fence and nonce, how long it is kept, its task, its value. One that is there stays as it is.
 local call, pack = redis.call, struct.pack
 call('ZREM', KEYS[1], '-') -- a script that has begun to write is not refused for want of memory
-local now = tonumber(ARGV[1])
-local real = not now
-if real then
-  local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-for index = 2, #KEYS do
-  local at = 2 + (index - 2) * 4
+-- By the clock that decides when it is over.
+local meta = call('HMGET', KEYS[2], 'now', 'behind')
+local now = tell_time(ARGV[1], meta[1], meta[2])
+local real = ARGV[1] == ''
+for index = 3, #KEYS do
+  local at = 2 + (index - 3) * 4
   local token, span, task, value = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   if call('HSETNX', KEYS[index], 'v' .. token, value) == 1 then
     local till = math.min(now + span, 9007199254740991)
