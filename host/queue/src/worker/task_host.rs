@@ -170,7 +170,7 @@ mod tests {
             TaskId::derived(&[b"t"]),
             module,
             "run",
-            omniq_model::Payload::cbor(&[0x80]),
+            omniq_model::Payload::cbor([0x80]),
         );
         let (task, created) = (Arc::new(task), Timestamp::default());
         let mut host = WorkerTask { task, attempt: 1, created, cursor: None };
