@@ -7,7 +7,7 @@ use omniq_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// Every step, by the digest of its text.
-const STEPS: [(&str, &str); 7] = [
+const STEPS: [(&str, &str); 8] = [
     (
         "sqlite/schema/0001_tasks.sql",
         "1b94f0c57a4d52261e28ede9123baa0250d46f3890eeb261464d00326bfc9d56",
@@ -35,6 +35,10 @@ const STEPS: [(&str, &str); 7] = [
     (
         "postgres/schema/0004_days.sql",
         "c529bb77471962416aae92a2b615d514ec6f9def9d9cc241ed3b37f243cd6bd8",
+    ),
+    (
+        "postgres/schema/0005_expiry.sql",
+        "564d4fcdc9696571dbe07fbd1a7b523f8846ec5eecb47e3d5931f3a4a6885197",
     ),
 ];
 

@@ -118,6 +118,32 @@ async fn a_child_that_comes_while_its_parent_ends_is_let_go() {
     store.close().await.unwrap();
 }
 
+/// A row that never expires stays out of the index of those that do, and a due one that somebody holds makes nobody spin.
+#[tokio::test]
+async fn a_task_that_is_held_is_waited_for_and_without_a_time_to_live_none_expires() {
+    let store = open("held_due").await;
+    let mut soon = task("held", 1);
+    soon.delay = Span::from_secs(1);
+    store.enqueue(vec![soon.clone(), task("held", 2)]).await.unwrap();
+    let mut conn = connect().await;
+    for table in ["scheduled", "ready"] {
+        let sql = format!("select count(*), count(expires) from held_due.{table}");
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut conn).await.unwrap();
+        assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (1, 0), "{table}");
+    }
+    let mut transaction = conn.begin().await.unwrap();
+    run(&mut transaction, "update held_due.scheduled set due = 0".into()).await;
+    transaction.commit().await.unwrap();
+    let mut transaction = conn.begin().await.unwrap();
+    run(&mut transaction, "select 1 from held_due.scheduled for key share".into()).await;
+    let due = store.promote(10).await.unwrap();
+    assert_eq!((due.promoted, due.next), (0, Some(Duration::from_millis(100))));
+    transaction.commit().await.unwrap();
+    assert_eq!(store.promote(10).await.unwrap().promoted, 1);
+    assert_eq!(state(&store, soon.id).await, Some(State::Ready));
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_callers_transaction_decides_whether_tasks_are_there() {
     let store = open("own_transaction").await;

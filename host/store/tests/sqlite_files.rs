@@ -15,8 +15,8 @@ use omniq_model::{
 };
 use omniq_store::sqlite::{Config, SqliteEvents, SqliteResults, SqliteTasks};
 use omniq_store::{
-    Changes, Durability, End, Enqueued, ErrorKind, Filter, Finished, How, Interest, Lease,
-    ManualClock, Options, ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo,
+    Changes, Durability, End, Enqueued, ErrorKind, Filter, Finished, Fire, Fired, How, Interest,
+    Lease, ManualClock, Options, ResultKey, ResultStore, StagedResult, TaskStore, Want, WorkerInfo,
     open_modules, open_results, open_tasks,
 };
 use sqlx::{Connection, SqliteConnection};
@@ -163,6 +163,16 @@ async fn a_nearly_full_disk_refuses_new_tasks_and_lets_others_end() {
         SqliteTasks::open(Config { reserve: u64::MAX, ..Config::new(&path) }).await.unwrap();
     let error = store.enqueue(vec![task(2)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    let fire = |tasks| Fire {
+        tenant: Default::default(),
+        name: "nightly".parse().unwrap(),
+        version: 1,
+        next: None,
+        tasks,
+    };
+    let error = store.fire(vec![fire(vec![task(3)])]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full, "a firing brings tasks as well: {error}");
+    assert_eq!(store.fire(vec![fire(Vec::new())]).await.unwrap(), [Fired::Lost]);
     let leases = claim(&store, 10).await;
     let ends = finish(&store, leases, &TaskResult::default()).await;
     assert_eq!(ends, [Finished::Applied(State::Succeeded)]);

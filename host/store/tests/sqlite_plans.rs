@@ -170,7 +170,7 @@ fn by_id(id: TaskId) -> Select {
     Select { filter: Filter { ids: vec![id], ..Filter::default() }, max: 10 }
 }
 
-/// The lines of a plan that walk a table which grows with backlog or history.
+/// The lines of a plan that walk a table which grows with backlog, history or names.
 async fn walks(conn: &mut SqliteConnection, sql: &str) -> Vec<String> {
     let explain = AssertSqlSafe(format!("explain query plan {sql}"));
     let rows = sqlx::query(explain).fetch_all(conn).await.unwrap();
@@ -179,9 +179,19 @@ async fn walks(conn: &mut SqliteConnection, sql: &str) -> Vec<String> {
 }
 
 fn is_walk(line: &str) -> bool {
-    // `x`, `t`, `d` and `b` are what the statements call their tables.
-    const GROWING: [&str; 8] =
-        ["omniq_task", "omniq_done", "omniq_body", "omniq_ukey", "x", "t", "d", "b"];
+    // `x`, `t`, `d`, `b` and `l` are what the statements call their tables.
+    const GROWING: [&str; 10] = [
+        "omniq_task",
+        "omniq_done",
+        "omniq_body",
+        "omniq_ukey",
+        "omniq_lane",
+        "x",
+        "t",
+        "d",
+        "b",
+        "l",
+    ];
     let mut words = line.split_whitespace();
     words.next() == Some("SCAN") && words.next().is_some_and(|table| GROWING.contains(&table))
 }

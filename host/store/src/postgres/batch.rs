@@ -211,11 +211,14 @@ async fn enqueue_plain(db: &Database, tasks: &[New]) -> Result<Vec<Enqueued>> {
         return Ok(vec![Enqueued::Created; tasks.len()]);
     }
     let tasks: Vec<&New> = tasks.iter().collect();
-    let mut conn = db.acquire().await?;
-    db.bounded(&mut conn, async |conn| {
-        db.apart(conn, async |conn| answers_of(conn, &db.schema, &tasks, &put).await).await
-    })
-    .await
+    let answers = async {
+        let mut conn = db.acquire().await?;
+        db.bounded(&mut conn, async |conn| {
+            db.apart(conn, async |conn| answers_of(conn, &db.schema, &tasks, &put).await).await
+        })
+        .await
+    };
+    answers.await.map_err(Fault::after_a_part)
 }
 
 impl Item for RawEnd {
@@ -243,7 +246,10 @@ impl Item for RawEnd {
                         rest.push(item);
                     }
                 }
+                let is_begun = done.iter().any(Option::is_some);
                 let rest = Self::transact(db, rest).await;
+                let rest =
+                    rest.map_err(|fault| if is_begun { fault.after_a_part() } else { fault });
                 return (Vec::new(), rest.map(|rest| merge(done, places, rest)));
             }
             Err(fault) => Err(fault),

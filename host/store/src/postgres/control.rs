@@ -62,6 +62,9 @@ impl Tx<'_> {
         }
         let mut plan = Plan::default();
         let mut running = Vec::new();
+        let awaited = held.iter().filter(|task| task.awaited && task.state != State::Running);
+        let awaited = awaited.map(|task| task.seq).collect();
+        plan.read_ahead(self, awaited, State::Cancelled).await?;
         // Children before their parents: what is chosen itself is called off, not a victim of its parent's end.
         for mut task in held.into_iter().rev() {
             let from = task.state;

@@ -52,7 +52,8 @@ pub(super) async fn export(
             let items = infos.into_iter().map(|info| {
                 let seq = info.head.seq.cast_signed();
                 TaskCopy {
-                    expires: expiries.get(&seq).copied(),
+                    // Tasks without a time to live that came before step 5 of the schema have the last instant.
+                    expires: expiries.get(&seq).copied().filter(|at| at.as_millis() < i64::MAX),
                     holds_key: holders.contains(&seq),
                     info,
                 }

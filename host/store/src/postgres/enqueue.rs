@@ -327,10 +327,11 @@ impl Tx<'_> {
         let places: HashMap<TaskId, i64> = places.collect();
         self.insert_edges(&accepted, &places, &batch.parents).await?;
         self.insert_ended(&accepted, &put.seqs, numbers).await?;
-        for (task, seq) in accepted.iter().zip(&put.seqs) {
-            self.take_key(*seq, &task.new.task, self.now, task.state).await?;
-        }
-        Ok(())
+        let keys = accepted.iter().zip(&put.seqs).filter_map(|(task, seq)| {
+            Taken::of(*seq, &task.new.task, self.now, task.state, self.now)
+        });
+        let keys = keys.collect();
+        self.take_keys(keys).await
     }
 
     async fn insert_edges(
@@ -399,7 +400,7 @@ impl Tx<'_> {
         done.insert(self).await
     }
 
-    /// Takes a task's key, which is free, as long as its state does. A window that is over by now takes nothing.
+    /// Takes a task's key; see [`Taken::of`].
     pub(super) async fn take_key(
         &mut self,
         seq: i64,
@@ -407,23 +408,62 @@ impl Tx<'_> {
         created: Timestamp,
         state: State,
     ) -> Result<()> {
+        let key = Taken::of(seq, task, created, state, self.now);
+        self.take_keys(key.into_iter().collect()).await
+    }
+
+    /// Takes keys, which are free, all at once. No two are the same: whoever comes second with one does not get it.
+    pub(super) async fn take_keys(&mut self, keys: Vec<Taken>) -> Result<()> {
         const TAKE: &str = "
-            insert into $S.ukey(tenant, key, holder, scope, until) values($1, $2, $3, $4, $5)
+            insert into $S.ukey(tenant, key, holder, scope, until)
+            select * from unnest($1::text[], $2::bytea[], $3::bigint[], $4::smallint[], $5::bigint[])
             on conflict (tenant, key) do update set holder = excluded.holder, scope = excluded.scope, until = excluded.until";
-        let Some(unique) = &task.unique else { return Ok(()) };
-        let until = (unique.scope == Scope::Window).then(|| created + unique.window.get());
-        let takes = until.map_or(!state.is_terminal(), |until| self.now < until);
-        if takes {
-            self.query(TAKE)
-                .bind(task.lane.tenant.as_str().to_owned())
-                .bind(unique.key.as_bytes().to_vec())
-                .bind(seq)
-                .bind(i16::from(unique.scope.number()))
-                .bind(until.map(Timestamp::as_millis))
-                .execute(&mut *self.conn)
-                .await?;
+        if keys.is_empty() {
+            return Ok(());
         }
+        let (mut tenants, mut names, mut holders) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut scopes, mut untils) = (Vec::new(), Vec::new());
+        for key in keys {
+            tenants.push(key.tenant);
+            names.push(key.key);
+            holders.push(key.holder);
+            scopes.push(key.scope);
+            untils.push(key.until);
+        }
+        let query = self.query(TAKE).bind(tenants).bind(names).bind(holders);
+        query.bind(scopes).bind(untils).execute(&mut *self.conn).await?;
         Ok(())
+    }
+}
+
+/// A key that a task takes.
+#[derive(Debug)]
+pub(super) struct Taken {
+    tenant: String,
+    key: Vec<u8>,
+    holder: i64,
+    scope: i16,
+    until: Option<i64>,
+}
+
+impl Taken {
+    /// What a task that was created then takes, as long as its state does. A window that is over by now takes nothing.
+    pub(super) fn of(
+        seq: i64,
+        task: &Task,
+        created: Timestamp,
+        state: State,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let unique = task.unique.as_ref()?;
+        let until = (unique.scope == Scope::Window).then(|| created + unique.window.get());
+        until.map_or(!state.is_terminal(), |until| now < until).then(|| Self {
+            tenant: task.lane.tenant.as_str().to_owned(),
+            key: unique.key.as_bytes().to_vec(),
+            holder: seq,
+            scope: i16::from(unique.scope.number()),
+            until: until.map(Timestamp::as_millis),
+        })
     }
 }
 

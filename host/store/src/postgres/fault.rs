@@ -100,6 +100,16 @@ impl Fault {
         matches!(self, Self::Lost(_))
     }
 
+    /// The same of a call of which a part may have been carried out before: then nobody may say that nothing was.
+    pub(super) fn after_a_part(self) -> Self {
+        match self {
+            Self::NotReached(_) | Self::Full(_) | Self::Config(_) | Self::Closed => {
+                Self::Lost(format!("a part of it was done, and then {self}"))
+            }
+            other => other,
+        }
+    }
+
     /// Whether the data of one call may be to blame, so that others of the same batch may fare better without it.
     pub(super) fn is_of_data(&self) -> bool {
         matches!(self, Self::Other(_) | Self::Corrupt(_))
@@ -176,6 +186,12 @@ mod tests {
         }
         for code in ["40001", "40P01", "55P03", "OQ001"] {
             assert!(matches!(of_code(code, "again"), Fault::Again(_)), "{code}");
+        }
+        let full = || of_code("53100", "no space left");
+        assert_eq!(full().into_error("`db`", "finish tasks").kind(), ErrorKind::Full);
+        for fault in [full(), of_code("53300", "too many"), Fault::Closed] {
+            let error = fault.after_a_part().into_error("`db`", "finish tasks");
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "a part may be there: {error}");
         }
         let missing = of_code("23514", "no partition of relation \"done\" found for row");
         assert!(matches!(missing, Fault::NoDay));

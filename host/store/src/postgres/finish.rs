@@ -72,6 +72,14 @@ impl Tx<'_> {
             live.into_iter().map(|live| (live.id, live)).collect();
         let mut gone = self.gone(&ids, &live).await?;
         let mut plan = Plan::default();
+        for to in [State::Succeeded, State::Failed, State::Cancelled] {
+            let awaited = ends.iter().filter(|raw| raw.state() == Some(to)).filter_map(|raw| {
+                let task = live.get(&raw.end.id)?;
+                let is_meant = task.state == State::Running && task.token() == Some(raw.end.token);
+                (task.awaited && is_meant).then_some(task.seq)
+            });
+            plan.read_ahead(self, awaited.collect(), to).await?;
+        }
         let mut answers = Vec::with_capacity(ends.len());
         for raw in ends {
             let id = raw.end.id;

@@ -10,11 +10,12 @@ use super::sql::Schema;
 use crate::Error;
 
 /// The steps to the newest layout. A step that was released is never changed.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema/0001_tables.sql"),
     include_str!("schema/0002_functions.sql"),
     include_str!("schema/0003_enqueue.sql"),
     include_str!("schema/0004_days.sql"),
+    include_str!("schema/0005_expiry.sql"),
 ];
 /// The oldest version of OmniQ that may write what a new schema holds.
 const MIN_WRITER: u32 = 3;

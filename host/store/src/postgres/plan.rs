@@ -3,7 +3,7 @@
 //! The rows of everything that moves are locked before it is looked at, so that what was read stays true until the commit,
 //! and deciding in memory is the same code as the definition in [`Core`](crate::core::Core).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use omniq_model::{Kind, State, TaskError, TaskId, TaskResult, Timestamp, record};
 use sqlx::Row;
@@ -121,6 +121,32 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Reads what waits for these tasks, which are about to end so, all at once: otherwise each end would ask for its own. Who
+    /// is cancelled with them is looked at in the same way, generation by generation.
+    pub(super) async fn read_ahead(
+        &mut self,
+        tx: &mut Tx<'_>,
+        mut parents: Vec<i64>,
+        to: State,
+    ) -> Result<()> {
+        loop {
+            parents.retain(|seq| !self.children.contains_key(seq));
+            if parents.is_empty() {
+                return Ok(());
+            }
+            self.read_children(tx, parents.clone()).await?;
+            if to == State::Succeeded {
+                return Ok(());
+            }
+            let children = parents.iter().filter_map(|seq| self.children.get(seq)).flatten();
+            let cancelled = children.filter(|child| {
+                let child = self.blocked.get(child);
+                child.is_some_and(|(live, _)| live.awaited && !live.has(RUNS_ANYWAY))
+            });
+            parents = cancelled.copied().collect::<BTreeSet<_>>().into_iter().collect();
+        }
     }
 
     async fn read_children(&mut self, tx: &mut Tx<'_>, parents: Vec<i64>) -> Result<()> {

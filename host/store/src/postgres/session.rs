@@ -1,6 +1,6 @@
 //! Sessions: who is alive, what each holds, and the calls about it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use omniq_model::{Kind, Retry, SessionId, State, Task, TaskError, TaskId, Token};
@@ -195,9 +195,13 @@ impl Tx<'_> {
                 rows.iter().map(|row| Ok(task_id(row.try_get(0)?))).collect::<Result<_>>()?;
             let mut lost = self.hold(&lost).await?;
             lost.retain(|task| task.session.is_some_and(|of| dead.contains(&of)));
+            let budgets = self.crash_budgets(&lost).await?;
             let mut plan = Plan::default();
+            let over = lost.iter().filter(|task| task.dies_of(budgets.get(&task.id).copied()));
+            let over: Vec<i64> = over.filter(|task| task.awaited).map(|task| task.seq).collect();
+            plan.read_ahead(self, over, State::Failed).await?;
             for task in lost {
-                let budget = self.crash_budget(task.id).await?;
+                let budget = budgets.get(&task.id).copied();
                 moved.push(self.crash(&mut plan, task, budget).await?);
             }
             plan.write(self).await?;
@@ -206,21 +210,45 @@ impl Tx<'_> {
         Ok(moved)
     }
 
-    /// How often a worker may die under a task; of one that cannot be read, as often as usual.
-    async fn crash_budget(&mut self, id: TaskId) -> Result<u32> {
-        const BODY: &str = "select body from $S.task where id = $1";
-        let row =
-            self.query(BODY).bind(super::sql::uuid(id)).fetch_optional(&mut *self.conn).await?;
-        let bytes: Vec<u8> = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
-        Ok(Task::decode(&bytes).map_or(Retry::default().crashes, |task| task.retry.crashes))
+    /// How often a worker may die under each of these tasks; of one that cannot be read, as often as usual.
+    async fn crash_budgets(&mut self, tasks: &[Live]) -> Result<HashMap<TaskId, u32>> {
+        const BODIES: &str = "
+            select t.id, t.body from unnest($1::uuid[]) as u(id)
+             cross join lateral (select t.id, t.body from $S.task t where t.id = u.id offset 0) t";
+        // Bodies that are in memory at a time; most calls have far fewer.
+        const BYTES: i64 = 16 << 20;
+        let (mut budgets, mut left) = (HashMap::with_capacity(tasks.len()), tasks);
+        while !left.is_empty() {
+            let mut bytes = 0_i64;
+            let fits = |task: &&Live| {
+                bytes = bytes.saturating_add(task.size.into());
+                bytes <= BYTES
+            };
+            let (some, rest) = left.split_at(left.iter().take_while(fits).count().max(1));
+            left = rest;
+            let ids: Vec<TaskId> = some.iter().map(|task| task.id).collect();
+            let query = self.query(BODIES).bind(super::sql::uuids(&ids));
+            for row in query.fetch_all(&mut *self.conn).await? {
+                if let Ok(task) = Task::decode(row.try_get(1)?) {
+                    budgets.insert(task_id(row.try_get(0)?), task.retry.crashes);
+                }
+            }
+        }
+        Ok(budgets)
     }
 
     /// A task's worker died.
-    async fn crash(&mut self, plan: &mut Plan, mut task: Live, budget: u32) -> Result<Moved> {
+    async fn crash(
+        &mut self,
+        plan: &mut Plan,
+        mut task: Live,
+        budget: Option<u32>,
+    ) -> Result<Moved> {
+        let dies = task.dies_of(budget);
         task.crashes = task.crashes.saturating_add(1);
         task.give_attempt_back();
         task.nonce = None;
-        if i64::from(task.crashes) > i64::from(budget) && !task.has(CANCEL) {
+        if dies {
             let error = crashed(task.crashes);
             plan.end_without(self, task.clone(), State::Failed, error).await?;
             task.state = State::Failed;
@@ -238,6 +266,14 @@ impl Tx<'_> {
                    and not exists (select 1 from $S.lease l where l.session = s.id) for update of s skip locked))";
         self.query(TIDY).bind(self.now.as_millis()).execute(&mut *self.conn).await?;
         Ok(())
+    }
+}
+
+impl Live {
+    /// Whether one crash more is too much for it, by its budget or the usual one.
+    fn dies_of(&self, budget: Option<u32>) -> bool {
+        let budget = budget.unwrap_or(Retry::default().crashes);
+        i64::from(self.crashes.saturating_add(1)) > i64::from(budget) && !self.has(CANCEL)
     }
 }
 

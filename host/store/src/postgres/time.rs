@@ -74,6 +74,8 @@ impl Tx<'_> {
             });
             held.sort_by_key(|task| (task.expires, task.seq));
             let (before, mut plan, mut moved_on) = (moved.len(), Plan::default(), false);
+            let awaited = held.iter().filter(|task| task.awaited).map(|task| task.seq);
+            plan.read_ahead(self, awaited.collect(), State::Expired).await?;
             for mut task in held {
                 // Its parent's end has ended it, or let it go: then it is read anew, as it is now.
                 if plan.has_moved(task.seq) {

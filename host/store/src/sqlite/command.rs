@@ -191,7 +191,11 @@ impl Command {
 
     /// Whether it makes the store larger for good, and so is refused first when space runs out.
     pub(super) fn grows(&self) -> bool {
-        matches!(self, Self::Enqueue(_) | Self::PushModule(..) | Self::Append(_) | Self::Import(_))
+        match self {
+            Self::Enqueue(_) | Self::PushModule(..) | Self::Append(_) | Self::Import(_) => true,
+            Self::Fire(fires) => fires.iter().any(RawFire::has_tasks),
+            _ => false,
+        }
     }
 
     /// Whether it gives space back.

@@ -185,6 +185,9 @@ impl Tx<'_> {
                 let body = self.body(task.seq).await?;
                 if !self.key_is_free(task.seq, &body).await? {
                     // One retried just now took it.
+                    if by_id {
+                        outcome.skipped.push((task.id, task.state));
+                    }
                     continue;
                 }
                 let created = self.created(task.seq).await?;

@@ -215,8 +215,14 @@ pub(super) async fn ready_lanes(
     max: usize,
 ) -> Result<Vec<omniq_model::Lane>> {
     let mut sql = Sql::default();
-    sql.push("select l.tenant, l.queue from omniq_lane l where l.paused = 0");
-    sql.push(" and exists(select 1 from omniq_task t where t.state = 2 and t.lane = l.id)");
+    // Hops from lane to lane over the index, so that it costs the lanes with work, not all that ever were.
+    sql.push(
+        "with recursive some(lane) as (select min(lane) from omniq_task where state = 2 union all",
+    );
+    sql.push(" select (select min(lane) from omniq_task where state = 2 and lane > some.lane)");
+    sql.push(" from some where some.lane is not null)");
+    sql.push(" select l.tenant, l.queue from some cross join omniq_lane l on l.id = some.lane");
+    sql.push(" where l.paused = 0");
     if let Some(after) = after {
         sql.push(" and (l.tenant, l.queue) > (").text(after.tenant.as_str());
         sql.push(", ").text(after.queue.as_str()).push(")");

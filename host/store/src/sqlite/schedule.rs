@@ -20,6 +20,10 @@ impl RawFire {
         let tasks = std::mem::take(&mut fire.tasks).into_iter().map(New::of).collect();
         Self { fire, tasks }
     }
+
+    pub(super) fn has_tasks(&self) -> bool {
+        !self.tasks.is_empty()
+    }
 }
 
 impl Tx<'_> {

@@ -20,6 +20,10 @@ async fn exported(kit: &Kit, max: usize) -> Vec<TaskCopy> {
     loop {
         let page = kit.admin().export(after, max).await.unwrap();
         assert!(page.items.len() <= max, "a page is bounded");
+        for copy in &page.items {
+            let is_mortal = copy.info.task.as_ref().is_ok_and(|task| task.ttl.is_some());
+            assert!(is_mortal || copy.expires.is_none(), "what has no time to live never expires");
+        }
         all.extend(page.items);
         match page.next {
             Some(next) => after = Some(next),

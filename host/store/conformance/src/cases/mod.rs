@@ -158,6 +158,7 @@ macro_rules! for_each_case {
                 a_reclaimed_task_holds_its_key [];
                 a_retry_by_hand_takes_the_key_again [];
                 a_retry_by_hand_is_skipped_while_another_holds_the_key [];
+                of_two_that_are_retried_at_once_one_gets_the_key [];
                 of_many_at_once_one_gets_the_key [];
                 a_held_key_survives_reopening [Durable];
             }

@@ -167,6 +167,18 @@ pub(crate) async fn a_retry_by_hand_is_skipped_while_another_holds_the_key(kit: 
     assert_eq!(kit.retry(&[first]).await.moved.len(), 1);
 }
 
+pub(crate) async fn of_two_that_are_retried_at_once_one_gets_the_key(kit: &Kit) {
+    let session = kit.session().await;
+    let first = kit.enqueue(with_key(kit, Scope::UntilFinished)).await;
+    kit.fail_one(&session).await;
+    let second = kit.enqueue(with_key(kit, Scope::UntilFinished)).await;
+    kit.fail_one(&session).await;
+    let outcome = kit.retry(&[first, second]).await;
+    let moved: Vec<_> = outcome.moved.iter().map(|moved| moved.id).collect();
+    assert_eq!((moved, outcome.skipped), (vec![first], vec![(second, State::Failed)]));
+    assert_eq!(holder(kit, Scope::UntilFinished).await, Some((first, State::Ready)));
+}
+
 pub(crate) async fn of_many_at_once_one_gets_the_key(kit: &Kit) {
     let mut producers = tokio::task::JoinSet::new();
     for _ in 0..8 {
