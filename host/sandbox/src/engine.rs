@@ -117,10 +117,6 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_core_instances(all.core_instances)
         .total_memories(all.memories)
         .total_tables(all.tables)
-        // What can never fit is refused when it is loaded: otherwise each call would be told to come again later.
-        .max_core_instances_per_component(all.core_instances)
-        .max_memories_per_component(all.memories)
-        .max_tables_per_component(all.tables)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         // How many of them one component may have is up to the limits of each call.
