@@ -27,6 +27,39 @@ async fn a_cluster_keeps_its_promises_under_stress() {
     stress(&nats, run).await.assert_clean();
 }
 
+/// Whoever has the log on three servers and the rest on one has lost the store with that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_of_the_log_alone_are_not_enough() {
+    let server = Server::start(Kind::Nats, &[("cluster", "3")]);
+    let config = Config::of_url(&format!("{}/edited", server.url()), &Options::default());
+    let config = Config { patience: PATIENCE, ..config.expect("the URL is right") };
+    let open = async |config: &Config| {
+        crowd::again(|| omniq_store::nats::NatsTasks::open(config.clone())).await
+    };
+    open(&config).await.close().await.expect("it closes");
+    let client = async_nats::connect(config.servers.clone()).await.expect("it connects");
+    let context = jetstream::new(client);
+    let store = open(&Config { replicas: 3, ..config }).await;
+    let missing = async || {
+        let report = crowd::again(|| store.admin().expect("it has one").check()).await;
+        let weaker = report.weaker.into_iter().filter(|weaker| weaker.what.contains("replicas"));
+        weaker.map(|weaker| format!("{} {}", weaker.what, weaker.next)).collect::<String>()
+    };
+    let streams = ["OMNIQ_edited", "KV_omniq_edited", "OBJ_omniq_edited"];
+    for edited in 0..=streams.len() {
+        let said = missing().await;
+        for (index, name) in streams.iter().enumerate() {
+            assert_eq!(said.contains(name), index >= edited, "{name} of {edited} edited: {said}");
+        }
+        if let Some(next) = streams.get(edited) {
+            let stream = context.get_stream(next).await.expect("it is there");
+            let wider = stream::Config { num_replicas: 3, ..stream.cached_info().config.clone() };
+            context.update_stream(&wider).await.expect("it changes");
+        }
+    }
+    store.close().await.expect("it closes");
+}
+
 /// What the cluster says of the log, once it says anything.
 async fn log(config: &Config) -> stream::Info {
     let asked = async {

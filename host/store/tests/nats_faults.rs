@@ -303,6 +303,92 @@ async fn a_stream_that_cannot_be_trusted_is_refused() {
     open(&config).await.close().await.expect("a newer one that older writers may work with");
 }
 
+/// What would lose arguments, results, modules and images loses tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_cannot_be_trusted_is_refused() {
+    use jetstream::stream::StorageType;
+    let server = omniq_services::nats();
+    let context = jetstream(server).await;
+    let refused = async |name: &str, part: &str| {
+        let error = NatsTasks::open(config(server.address(), name)).await.expect_err(part);
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    let values = jetstream::kv::Config {
+        bucket: "omniq_memory-values".into(),
+        storage: StorageType::Memory,
+        ..Default::default()
+    };
+    context.create_key_value(values).await.expect("it is made");
+    refused("memory-values", "`KV_omniq_memory-values` is lost with its server").await;
+    let objects = jetstream::object_store::Config {
+        bucket: "omniq_memory-objects".into(),
+        storage: StorageType::Memory,
+        ..Default::default()
+    };
+    context.create_object_store(objects).await.expect("it is made");
+    refused("memory-objects", "`OBJ_omniq_memory-objects` is lost with its server").await;
+    let config = config(server.address(), "aged");
+    open(&config).await.close().await.expect("it closes");
+    for bucket in ["KV_omniq_aged", "OBJ_omniq_aged"] {
+        let stream = context.get_stream(bucket).await.expect("it is there");
+        let sound = stream.cached_info().config.clone();
+        let max_age = Duration::from_secs(3600);
+        let aged = jetstream::stream::Config { max_age, ..sound.clone() };
+        context.update_stream(&aged).await.expect("it changes");
+        refused("aged", &format!("`{bucket}` may lose what it holds")).await;
+        context.update_stream(&sound).await.expect("it changes");
+        open(&config).await.close().await.expect("it is sound again");
+    }
+    for (stream, name) in [("OMNIQ_aged", "aged"), ("OBJ_omniq_aged", "aged")] {
+        let stream = context.get_stream(stream).await.expect("it is there");
+        let sound = stream.cached_info().config.clone();
+        let few = jetstream::stream::Config { max_messages_per_subject: 100_000, ..sound.clone() };
+        context.update_stream(&few).await.expect("it changes");
+        refused(name, "`max_msgs_per_subject` must not be limited").await;
+        context.update_stream(&sound).await.expect("it changes");
+    }
+}
+
+/// Reading all that is there takes longer than a call may. It goes on all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_takes_long_to_read_opens() {
+    let server = omniq_services::nats();
+    let config = config(server.address(), "long");
+    let store = open(&config).await;
+    for _ in 0..40 {
+        again(|| store.enqueue((0..1000).map(|_| task()).collect())).await;
+    }
+    let hasty = Config { patience: Duration::from_millis(200), ..config };
+    // A server may stand still for that long on a busy machine.
+    let opened = again(|| NatsTasks::open(hasty.clone())).await;
+    assert_eq!(count(&opened, State::Ready).await, 40_000);
+    for store in [store, opened] {
+        store.close().await.expect("it closes");
+    }
+}
+
+/// Who tries again and again does not gather connections, threads and copies of the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_open_leaves_nothing_behind() {
+    let server = omniq_services::nats();
+    let proxy = Proxy::to(server.address());
+    let config = config(proxy.addr(), "damaged");
+    open(&config).await.close().await.expect("it closes");
+    let context = jetstream(server).await;
+    let sent = context.publish("omniq.damaged.log", "no message".into()).await;
+    sent.expect("it is sent").await.expect("it is kept");
+    for _ in 0..3 {
+        let error = NatsTasks::open(config.clone()).await.expect_err("it cannot be read");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
+    let begun = std::time::Instant::now();
+    while proxy.open() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} are connected", proxy.open());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said_at_once() {
     let started = std::time::Instant::now();

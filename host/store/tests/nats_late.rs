@@ -139,6 +139,55 @@ async fn what_was_given_up_long_ago_is_not_done_any_more() {
     }
 }
 
+/// The same for what waited behind other calls until its caller had gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_up_before_its_turn_came_is_not_done_any_more() {
+    let server = omniq_services::nats();
+    let proxy = Proxy::to(server.address());
+    let near = open(&config(server.address(), "turn")).await;
+    let far = open(&Config { patience: PATIENCE, ..config(proxy.addr(), "turn") }).await;
+    let task = task();
+    proxy.set(Mode::HalfOpen);
+    // Each fills a message, and few are on their way at a time.
+    let mut calls = Vec::new();
+    for _ in 0..12 {
+        let large = tasks(5000);
+        assert!(large.iter().map(Task::encoded_len).sum::<usize>() > 256 << 10);
+        calls.push(large);
+    }
+    calls.push(vec![task.clone()]);
+    let calls = calls.into_iter().map(|tasks| far.enqueue(tasks));
+    for answer in futures_util::future::join_all(calls).await {
+        let error = answer.expect_err("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    near.enqueue(vec![task.clone()]).await.expect("it is accepted");
+    carry_out(&near, task.id).await;
+    proxy.set(Mode::Pass);
+    again(async || far.pause(&Lane::default(), false).await).await; // whatever was sent before is in the log by now
+    assert!(!is_there(&near, task.id).await, "it is over, and stays so");
+    agree(&near, &far).await;
+    for store in [near, far] {
+        store.close().await.expect("it closes");
+    }
+}
+
+/// A message in an object takes few bytes of the log, and as long to start from as any other of its size.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_taken_of_what_objects_hold() {
+    let server = omniq_services::nats();
+    let config = Config { image_every: 64 << 10, ..config(server.address(), "spilled") };
+    let store = open(&config).await;
+    store.enqueue(tasks(16_000)).await.expect("they are accepted");
+    assert_eq!(named(server, "spilled", "message.").await.len(), 1, "they are in an object");
+    wait_until("an image is taken", async || known(server, "spilled").await == 1).await;
+    let beside = open(&config).await;
+    agree(&store, &beside).await;
+    for store in [store, beside] {
+        store.close().await.expect("it closes");
+    }
+}
+
 /// A message that names an object comes when the object is gone. It must not stop everybody for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_comes_after_its_object_was_swept_stops_nobody() {

@@ -1,5 +1,6 @@
 //! What is done to the store as a whole.
 
+use async_nats::jetstream::stream::{Config as StreamConfig, Info as StreamInfo};
 use async_trait::async_trait;
 
 use super::connect::{Layout as Stream, SCHEMA};
@@ -26,7 +27,14 @@ impl NatsTasks {
         stream.map_err(|fault| self.store.error(fault, action))
     }
 
-    fn weaker(&self, replicas: usize) -> Vec<Weakness> {
+    /// The log, the values and the objects: what is lost of one of them is lost for the store.
+    async fn streams(&self, action: &'static str) -> Result<Vec<(&'static str, StreamInfo)>> {
+        let streams = self.store.connection()?.streams().await;
+        streams.map_err(|fault| self.store.error(fault, action))
+    }
+
+    fn weaker(&self, streams: &[(&'static str, StreamInfo)]) -> Vec<Weakness> {
+        let wanted = self.store.config.replicas;
         let mut weaker = Vec::new();
         if self.store.config.durability != Durability::Disk {
             weaker.push(Weakness {
@@ -38,13 +46,21 @@ impl NatsTasks {
                     .into(),
             });
         }
-        if self.store.config.replicas > replicas {
+        let configs = streams.iter().map(|(_, info)| &info.config);
+        let fewer: Vec<_> = configs.filter(|config| config.num_replicas < wanted).collect();
+        if !fewer.is_empty() {
+            let has = |of: &&StreamConfig| format!("`{}` has {}", of.name, of.num_replicas);
+            let edit =
+                |of: &&StreamConfig| format!("`nats stream edit {} --replicas {wanted}`", of.name);
             weaker.push(Weakness {
                 what: format!(
-                    "the stream has {replicas} replicas, and the URL says {}",
-                    self.store.config.replicas
+                    "the URL says {wanted} replicas, and {}",
+                    fewer.iter().map(has).collect::<Vec<_>>().join(", ")
                 ),
-                next: "change it with `nats stream edit --replicas`".into(),
+                next: format!(
+                    "change that with {}",
+                    fewer.iter().map(edit).collect::<Vec<_>>().join(", ")
+                ),
             });
         }
         weaker
@@ -80,12 +96,14 @@ impl NatsTasks {
 #[async_trait]
 impl Admin for NatsTasks {
     async fn check(&self) -> Result<Report> {
-        let stream = self.stream("look the store over").await?;
+        let action = "look the store over";
+        let stream = self.stream(action).await?;
+        let streams = self.streams(action).await?;
         Ok(Report {
             version: format!("NATS {}", stream.server),
             durability: self.store.config.durability,
             layout: Some(Self::layout(&stream)),
-            weaker: self.weaker(stream.replicas),
+            weaker: self.weaker(&streams),
         })
     }
 
@@ -107,8 +125,8 @@ impl Admin for NatsTasks {
     async fn stats(&self) -> Result<Stats> {
         let action = "count what there is";
         let mut stats = self.peek(action, |core, now| core.stats(now)).await?;
-        let sizes = self.store.connection()?.sizes().await;
-        stats.bytes = sizes.map_err(|fault| self.store.error(fault, action))?;
+        let streams = self.streams(action).await?.into_iter();
+        stats.bytes = streams.map(|(what, info)| (what, info.state.bytes)).collect();
         Ok(stats)
     }
 

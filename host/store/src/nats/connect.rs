@@ -46,7 +46,6 @@ pub(super) struct Layout {
     pub min_writer: u32,
     /// When the stream was made, and what came of it when the store was last said to be restored.
     pub incarnation: String,
-    pub replicas: usize,
     /// The server's version.
     pub server: String,
 }
@@ -61,22 +60,20 @@ impl Connection {
             schema,
             min_writer,
             incarnation: restored.map_or(made.clone(), |restored| format!("{made}-{restored}")),
-            replicas: info.config.num_replicas,
             server: self.client.server_info().version,
         })
     }
 
-    /// How many bytes the server keeps, by what they are.
-    pub(super) async fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
-        let bucket = self.values.bucket();
-        let streams = [("values", format!("KV_{bucket}")), ("objects", format!("OBJ_{bucket}"))];
+    /// The three streams as the server has them, by what is in them.
+    pub(super) async fn streams(&self) -> Result<Vec<(&'static str, stream::Info)>> {
         let log = self.log.get_info().await.map_err(|error| fault::of(&error))?;
-        let mut sizes = vec![("log", log.state.bytes)];
-        for (what, name) in streams {
-            let stream = self.context.get_stream(name).await.map_err(|error| fault::of(&error))?;
-            sizes.push((what, stream.cached_info().state.bytes));
+        let mut streams = vec![("log", log)];
+        for (what, large) in [("values", false), ("objects", true)] {
+            let stream = self.values.stream_of(large).await?;
+            let info = stream.get_info().await.map_err(|error| fault::of(&error))?;
+            streams.push((what, info));
         }
-        Ok(sizes)
+        Ok(streams)
     }
 }
 
@@ -224,7 +221,7 @@ async fn log(config: &Config, context: &Context) -> Result<stream::Stream<()>> {
         "the stream of commands cannot be made or read: rights to the JetStream API are needed";
     let stream =
         context.get_or_create_stream(wanted).await.map_err(|error| missing(&error, hint))?;
-    check(&stream.cached_info().config)?;
+    check_log(&stream.cached_info().config)?;
     context.get_stream_no_info(name).await.map_err(|error| missing(&error, hint))
 }
 
@@ -235,29 +232,46 @@ fn versions(config: &stream::Config) -> Result<(u32, u32)> {
     number(SCHEMA_KEY).zip(number(WRITER_KEY)).ok_or_else(foreign)
 }
 
-/// Checks a stream that was there.
-fn check(config: &stream::Config) -> Result<()> {
+/// Checks a stream of commands that was there.
+fn check_log(config: &stream::Config) -> Result<()> {
     let (schema, writer) = versions(config)?;
     if writer > SCHEMA || schema < SCHEMA {
         return Err(Fault::Schema { found: schema, newer: writer > SCHEMA });
     }
+    check(
+        config,
+        &[
+            (config.max_messages > 0, "`max_msgs` must not be limited"),
+            (config.max_messages_per_subject > 0, PER_SUBJECT),
+            (config.duplicate_window < LIFE, "`duplicate_window` must be 30 s or more"),
+        ],
+    )
+}
+
+const PER_SUBJECT: &str = "`max_msgs_per_subject` must not be limited";
+
+/// Checks a stream that was there: for what makes any of them lose what it holds, and for `more`.
+fn check(config: &stream::Config, more: &[(bool, &str)]) -> Result<()> {
+    let name = &config.name;
+    if config.storage != stream::StorageType::File {
+        return Err(Fault::Config(format!(
+            "the stream `{name}` is lost with its server: its storage must be `file`, which cannot be changed; \
+             remove it with `nats stream rm` if nothing is in it, or give the store another name"
+        )));
+    }
     let lossy = [
         (config.discard != stream::DiscardPolicy::New, "`discard` must be `new`"),
         (config.retention != stream::RetentionPolicy::Limits, "its retention must be `limits`"),
-        (config.max_messages > 0, "`max_msgs` must not be limited"),
         (!config.max_age.is_zero(), "`max_age` must not be limited"),
-        (config.storage != stream::StorageType::File, "its storage must be `file`"),
         (config.no_ack, "it must acknowledge"),
-        (config.duplicate_window < LIFE, "`duplicate_window` must be 30 s or more"),
         (
             config.persist_mode == Some(stream::PersistenceMode::Async),
             "`persist_mode` must not be `async`",
         ),
     ];
-    match lossy.iter().find(|(wrong, _)| *wrong) {
+    match lossy.iter().chain(more).find(|(wrong, _)| *wrong) {
         Some((_, reason)) => Err(Fault::Config(format!(
-            "the stream `{}` may lose commands, or have them twice: {reason}; change it with `nats stream edit`",
-            config.name
+            "the stream `{name}` may lose what it holds, or have it twice: {reason}; change it with `nats stream edit`"
         ))),
         None => Ok(()),
     }
@@ -281,6 +295,8 @@ async fn values(config: &Config, context: &Context) -> Result<Values> {
             .await
             .map_err(|error| missing(&error, hint))?,
     };
+    // Of each key the newest message is enough.
+    check(&values.stream.cached_info().config, &[])?;
     let objects = match context.get_object_store(&bucket).await {
         Ok(objects) => objects,
         Err(_) => context
@@ -294,5 +310,10 @@ async fn values(config: &Config, context: &Context) -> Result<Values> {
             .await
             .map_err(|error| missing(&error, hint))?,
     };
-    Ok(Values::new(context.clone(), bucket, values, objects, config.grace))
+    let values = Values::new(context.clone(), bucket, values, objects, config.grace);
+    let objects = values.stream_of(true).await?.get_info().await;
+    let objects = objects.map_err(|error| missing(&error, hint))?.config;
+    // All pieces of an object have the same subject.
+    check(&objects, &[(objects.max_messages_per_subject > 0, PER_SUBJECT)])?;
+    Ok(values)
 }

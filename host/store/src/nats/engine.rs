@@ -29,6 +29,8 @@ use crate::{Clock as _, Error, SystemClock};
 const QUEUE: usize = 4096;
 /// Messages that are known again after they were applied.
 const RECENT: usize = 1024;
+/// Looks at whether opening goes on, within the patience.
+const STEPS: u32 = 20;
 
 /// How far the sweep of values has come.
 #[derive(Debug, Default)]
@@ -44,6 +46,8 @@ pub(super) struct Ask {
     pub bytes: Vec<u8>,
     /// The last instant at which it may come to stand in the log: what it names may be gone after that.
     pub by: Option<Timestamp>,
+    /// How long its caller waits for the answer.
+    pub waits_until: Instant,
     pub reply: oneshot::Sender<Result<Answer>>,
 }
 
@@ -84,6 +88,8 @@ pub(super) struct Shared {
     pub clock: SystemClock,
     /// Leaps of this machine's clock that the log was told of.
     pub leapt: Mutex<Duration>,
+    /// Whether an image or an object of the log is being read.
+    reads: AtomicBool,
     /// Whether this process is taking an image.
     pub imaging: AtomicBool,
     /// The sweep of values that belong to nothing.
@@ -338,6 +344,14 @@ impl Shared {
         self.applied.send_replace(place.seq);
     }
 
+    /// Reads something that may be large. That ends by itself where nothing comes any more.
+    pub(super) async fn reading<T>(&self, read: impl Future<Output = T>) -> T {
+        self.reads.store(true, Ordering::Relaxed);
+        let done = read.await;
+        self.reads.store(false, Ordering::Relaxed);
+        done
+    }
+
     /// The message that was noted last; `None` before there is a state.
     pub(super) fn noted(&self) -> Option<Place> {
         lock(&self.recent).back().copied()
@@ -354,13 +368,14 @@ impl Shared {
         let bytes = entry.to_bytes();
         let (reply, answer) = oneshot::channel();
         let asks = lock(&self.asks).clone().ok_or(Fault::Closed)?;
-        let ask = Ask { entry, bytes, by, reply };
+        // The engine answers before that, unless the log does not come back.
+        let waits_until = Instant::now() + self.config.patience * 2;
+        let ask = Ask { entry, bytes, by, waits_until, reply };
         let asked = async {
             asks.send(ask).await.map_err(|_| Fault::Closed)?;
             answer.await.map_err(|_| Fault::unknown("the engine stopped before it answered"))?
         };
-        // The engine answers within the patience, unless the log does not come back.
-        match tokio::time::timeout(self.config.patience * 2, asked).await {
+        match tokio::time::timeout_at(waits_until, asked).await {
             Ok(answer) => answer,
             Err(_) => Err(self.silent()),
         }
@@ -463,6 +478,7 @@ async fn start(config: Config) -> crate::Result<Arc<Shared>> {
         offset: AtomicI64::new(0),
         clock: SystemClock::default(),
         leapt: Mutex::new(leapt),
+        reads: AtomicBool::new(false),
         imaging: AtomicBool::new(false),
         sweep: tokio::sync::Mutex::default(),
         connection: std::sync::OnceLock::new(),
@@ -498,7 +514,7 @@ async fn run(
     shared: Arc<Shared>,
     asks: mpsc::Receiver<Ask>,
     looks: mpsc::Receiver<Look>,
-    opened: oneshot::Sender<Result<()>>,
+    mut opened: oneshot::Sender<Result<()>>,
 ) {
     let connection = match connect::connect(&shared.config).await {
         Ok(connection) => connection,
@@ -511,9 +527,47 @@ async fn run(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follow::follow(Arc::clone(&shared), connection.clone()));
     tasks.spawn(follow::look(Arc::clone(&shared), connection.clone(), looks));
-    let current = shared.look().await.and_then(|_| shared.check());
-    if opened.send(current).is_err() {
+    let current = tokio::select! {
+        current = catch_up(&shared, &connection) => current,
+        () = opened.closed() => return,
+    };
+    // Nobody has a store that did not open: thread, connection and state go with the answer.
+    let failed = current.is_err();
+    if opened.send(current).is_err() || failed {
         return;
     }
     send::send(&shared, &connection, asks).await;
+}
+
+/// Waits until all that is in the log is known here, which may be much: it is given up where it does not go on.
+async fn catch_up(shared: &Shared, connection: &Connection) -> Result<()> {
+    let looked = async {
+        loop {
+            match follow::look_once(shared, connection).await {
+                // The server may be busy with sending us the log.
+                Err(Fault::Unknown(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                looked => return looked.map(|_| ()),
+            }
+        }
+    };
+    tokio::select! {
+        biased; // that it is done counts more than how long it took
+        looked = looked => looked,
+        () = stuck(shared) => Err(shared.silent()),
+    }
+}
+
+/// Waits until nothing was applied for as long as there is patience, other than while something large was read.
+async fn stuck(shared: &Shared) {
+    let (mut idle, mut last) = (0, shared.noted());
+    // In steps: one in which this thread had no time to look counts once, however long it was.
+    while idle < STEPS {
+        tokio::time::sleep(shared.config.patience / STEPS).await;
+        let noted = shared.noted();
+        if noted != last {
+            (idle, last) = (0, noted);
+        } else if !shared.reads.load(Ordering::Relaxed) {
+            idle += 1;
+        }
+    }
 }

@@ -13,6 +13,8 @@ use crate::{Pushed, ResultKey, log};
 /// How messages are written. A message of a higher number stops who reads it: to pass over a command would be to have
 /// another store from then on. The first format had no end of a message's time.
 const FORMAT: u8 = 2;
+/// The most bytes of a message, whatever the server allows: a larger one is put into an object and named in the log.
+pub(super) const MOST: usize = 1 << 20;
 
 /// A result that is kept beside the log.
 #[derive(Debug, Clone)]
@@ -224,6 +226,18 @@ pub(super) fn elsewhere(head: Head, object: &str) -> Vec<u8> {
     out.byte(1);
     out.text(object);
     out.into_bytes()
+}
+
+/// The object of a message that is too large for the log. Its name says how many bytes are in it: everybody counts them, and
+/// who sent them need not read them.
+pub(super) fn object_of(sender: Sender, bytes: usize) -> String {
+    format!("message.{}.{bytes}", sender.id())
+}
+
+/// How many bytes are in the object of that name. Older versions did not say: most servers allow that many in a message.
+pub(super) fn size_of(object: &str) -> u64 {
+    let size = object.rsplit_once('.').and_then(|(_, size)| size.parse().ok());
+    size.unwrap_or(MOST as u64)
 }
 
 /// A message as it was read.

@@ -108,7 +108,7 @@ async fn look_over(
         return Ok(known);
     }
     let fresh = tail.is_none();
-    let state = image::load(connection, first, last).await?;
+    let state = shared.reading(image::load(connection, first, last)).await?;
     if !fresh {
         let lost =
             Fault::unknown("the server lost the end of the log, or kept us from it for too long");
@@ -184,7 +184,7 @@ async fn apply(
     } else if own.is_empty() || cfg!(debug_assertions) {
         match message.body {
             Body::Here(body) => entry::entries(body).map_err(damaged)?,
-            Body::Elsewhere(object) => read_object(connection, seq, object).await?,
+            Body::Elsewhere(object) => shared.reading(read_object(connection, seq, object)).await?,
         }
     } else {
         own
@@ -268,7 +268,7 @@ pub(super) async fn look(
     }
 }
 
-async fn look_once(shared: &Shared, connection: &Connection) -> Result<u64> {
+pub(super) async fn look_once(shared: &Shared, connection: &Connection) -> Result<u64> {
     let mut applied = shared.applied.subscribe();
     loop {
         shared.check_broken()?;

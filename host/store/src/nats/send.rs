@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::connect::Connection;
 use super::engine::{Ask, Sent, Shared, lock};
-use super::entry::{self, Entry, Head, Sender};
+use super::entry::{self, Entry, Head, MOST, Sender};
 use super::fault::{self, Fault, Result};
 use super::image;
 use crate::failpoint;
@@ -25,8 +25,6 @@ const WINDOW: usize = 4;
 /// Commands in one message at most, and bytes after which none is added.
 const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 256 << 10;
-/// The most bytes of a message, whatever the server allows: a larger one is put into an object and named in the log.
-const MOST: usize = 1 << 20;
 /// How long after it was made a message counts at most, whatever the patience: shorter than the server knows it by its id,
 /// and than values are left alone that belong to nothing yet.
 pub(super) const LIFE: Duration = Duration::from_secs(30);
@@ -74,14 +72,11 @@ async fn send_batch(
     batch: Vec<Ask>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let deadline = Instant::now() + shared.config.patience;
     let mut batch = batch;
     loop {
-        let until = until(&shared);
-        batch = refuse_late(batch, until);
-        if batch.is_empty() {
-            return;
-        }
+        batch = refuse_late(&shared, batch);
+        let Some(waits_until) = batch.iter().map(|ask| ask.waits_until).min() else { return };
+        let until = until(&shared, waits_until);
         let leaps = shared.leaps();
         batch.splice(0..0, tell_leap(&shared, leaps));
         let sender = shared.next_sender();
@@ -93,29 +88,50 @@ async fn send_batch(
         // It may come back before its answer does.
         let by = batch.iter().filter_map(|ask| ask.by).min();
         lock(&shared.pending).insert(sender.number, Sent { asks: batch, leaps });
-        let sent = put(&shared, &connection, head, by, message).await;
+        let sent = put(&shared, &connection, head, by, waits_until, message).await;
         hit(&kinds, "after_publish");
         let Err(fault) = sent else { return };
         let refused = lock(&shared.pending).remove(&sender.number);
         let refused = refused.map_or_else(Vec::new, |sent| sent.asks);
-        batch = refuse(&shared, &connection, refused, &fault, deadline).await;
+        batch = refuse(&shared, &connection, refused, &fault).await;
     }
+}
+
+/// How long a message counts.
+fn life(shared: &Shared) -> Duration {
+    LIFE.min(shared.config.patience)
 }
 
 /// Until when a message of now counts: no longer than who asked waits for an answer.
-fn until(shared: &Shared) -> Option<Timestamp> {
-    shared.heard().map(|now| now + LIFE.min(shared.config.patience))
+fn until(shared: &Shared, waits_until: Instant) -> Option<Timestamp> {
+    let left = waits_until.saturating_duration_since(Instant::now());
+    shared.heard().map(|now| now + life(shared).min(left))
 }
 
-/// Tells those whose values may be gone before a message of now counts no more.
-fn refuse_late(batch: Vec<Ask>, until: Option<Timestamp>) -> Vec<Ask> {
-    let in_time = |ask: &Ask| ask.by.is_none_or(|by| until.is_some_and(|until| until <= by));
-    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(in_time);
-    for ask in late {
-        let late = Fault::unknown("its values were kept too long ago; it is to be repeated");
-        let _ = ask.reply.send(Err(late)); // a caller that went away does not want to know
+/// Whether who asked waits for as long as a message of that instant counts: one that counts longer does behind his back what
+/// he has given up, and what somebody else may have done since.
+fn waits(shared: &Shared, ask: &Ask, at: Instant) -> bool {
+    at + life(shared) <= ask.waits_until
+}
+
+/// Leaves out what nobody waits for any more, and tells those who have waited too long for their turn, or whose values may
+/// be gone before a message of now counts no more.
+fn refuse_late(shared: &Shared, batch: Vec<Ask>) -> Vec<Ask> {
+    let now = Instant::now();
+    let mut in_time = Vec::with_capacity(batch.len());
+    for ask in batch.into_iter().filter(|ask| !ask.reply.is_closed()) {
+        let until = until(shared, ask.waits_until);
+        let late = if !waits(shared, &ask, now) {
+            "it waited too long for its turn and was not sent; it may be repeated"
+        } else if ask.by.is_some_and(|by| until.is_none_or(|until| until > by)) {
+            "its values were kept too long ago; it is to be repeated"
+        } else {
+            in_time.push(ask);
+            continue;
+        };
+        let _ = ask.reply.send(Err(Fault::unknown(late))); // it may have gone away since
     }
-    batch
+    in_time
 }
 
 /// What goes before the first command after this machine slept, or its clock was set: what the log makes of it stands where it is applied.
@@ -126,7 +142,8 @@ fn tell_leap(shared: &Shared, leaps: Duration) -> Option<Ask> {
     }
     let entry = Entry::Tasks(Command::Spare(leapt));
     let (reply, _) = oneshot::channel(); // nobody asked
-    Some(Ask { bytes: entry.to_bytes(), entry, by: None, reply })
+    let waits_until = Instant::now() + shared.config.patience * 2;
+    Some(Ask { bytes: entry.to_bytes(), entry, by: None, waits_until, reply })
 }
 
 /// Tells who asked that it was not done; returns what is worth another try. Where there is no room, that is what may make
@@ -136,12 +153,12 @@ async fn refuse(
     connection: &Connection,
     refused: Vec<Ask>,
     fault: &Fault,
-    deadline: Instant,
 ) -> Vec<Ask> {
     let full = matches!(fault, Fault::Full(_));
-    let in_time = Instant::now() < deadline;
+    let pause = Duration::from_millis(500).mul_f64(super::roll());
+    let then = Instant::now() + pause;
     let (again, refused): (Vec<_>, Vec<_>) =
-        refused.into_iter().partition(|ask| full && in_time && !ask.entry.grows());
+        refused.into_iter().partition(|ask| full && !ask.entry.grows() && waits(shared, ask, then));
     for ask in refused {
         let _ = ask.reply.send(Err(fault.clone())); // a caller that went away does not want to know
     }
@@ -149,7 +166,7 @@ async fn refuse(
         image::begin(shared, connection); // a new image lets old messages go
     }
     if !again.is_empty() {
-        tokio::time::sleep(Duration::from_millis(500).mul_f64(super::roll())).await;
+        tokio::time::sleep(pause).await;
     }
     again
 }
@@ -161,21 +178,22 @@ async fn put(
     connection: &Connection,
     head: Head,
     by: Option<Timestamp>,
+    waits_until: Instant,
     message: Vec<u8>,
 ) -> Result<()> {
     let mut head = head;
     let most = connection.client.max_payload().min(MOST).saturating_sub(HEADERS);
     let message = if message.len() > most {
-        let object = format!("message.{}", head.sender.id());
+        let object = entry::object_of(head.sender, message.len());
         connection.values.put_object(&object, &message).await?;
         // That may have taken long.
-        let until = until(shared);
+        let until = until(shared, waits_until);
         head.until = until.map(|until| by.map_or(until, |by| by.min(until)));
         entry::elsewhere(head, &object)
     } else {
         message
     };
-    let give_up = Instant::now() + LIFE.min(shared.config.patience);
+    let give_up = waits_until.min(Instant::now() + life(shared));
     let message = Bytes::from(message);
     let mut attempt = 0;
     loop {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use omniq_model::record::{decode, encode};
 use omniq_model::{Digest, Module, Name, TaskId, Timestamp, Token};
 
-use super::entry::{Answer, Entry, Image, Staged};
+use super::entry::{self, Answer, Entry, Image, Staged};
 use super::values::Of;
 use crate::core::{self, Core};
 use crate::log::Command;
@@ -132,7 +132,7 @@ impl State {
         }
     }
 
-    /// Notes that a message was applied, and how much of the log that is; `object` holds it where it was too large.
+    /// Notes that a message was applied, and how much of the log that is; `object` holds the rest where it was too large.
     pub(super) fn advance(&mut self, place: Place, bytes: usize, object: Option<String>) {
         self.applied = place;
         self.weight += bytes as u64 + MESSAGE;
@@ -141,11 +141,15 @@ impl State {
         }
     }
 
-    /// How many times the log has grown by `every` bytes, or half an image if that is more, since the newest image.
+    /// How many times the log has grown by `every` bytes, or half an image if that is more, since the newest image. What is
+    /// in objects counts beside [`Self::weight`], which older versions, for which it does not, compare with those of images.
     pub(super) fn overdue(&self, every: u64) -> u64 {
         let newest = self.images.first();
         let every = every.max(newest.map_or(0, |image| image.size / 2)).max(1);
-        (self.weight - newest.map_or(0, |image| image.weight).min(self.weight)) / every
+        let log = self.weight - newest.map_or(0, |image| image.weight).min(self.weight);
+        let since = newest.map_or(0, |image| image.seq + 1);
+        let objects = self.spilled.range(since..).map(|(_, object)| entry::size_of(object));
+        objects.fold(log, u64::saturating_add) / every
     }
 
     fn take_in(&mut self, image: Image) {
@@ -398,5 +402,30 @@ impl Snapshot {
         }
         self.core.write(&mut out);
         out.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nats::entry::Sender;
+
+    /// Few bytes of the log may stand for many of which who starts has to read each.
+    #[test]
+    fn a_message_in_an_object_counts_with_all_its_bytes_until_an_image_has_it() {
+        let place = |seq| Place { seq, stamp: 1 };
+        let mut state = State::default();
+        let object = entry::object_of(Sender { process: 7, number: 1 }, 3 << 20);
+        state.advance(place(1), 60, Some(object));
+        assert_eq!(state.overdue(1 << 20), 3);
+        // As versions before named them, without their size.
+        state.advance(place(2), 60, Some("message.0000000000000007-2".into()));
+        assert_eq!(state.overdue(1 << 20), 4);
+        assert_eq!(state.weight, 2 * (60 + MESSAGE), "what older versions compare with images");
+        let image = Image { seq: 1, weight: 60 + MESSAGE, size: 9 };
+        state.apply(Entry::Took(image));
+        assert_eq!(state.overdue(1 << 20), 1, "the image has the first");
+        let restored = State::restore(&state.image().write()).expect("it reads");
+        assert_eq!(restored.overdue(1 << 10), state.overdue(1 << 10), "all count alike");
     }
 }

@@ -114,10 +114,6 @@ impl Values {
         Self { context, bucket, values, objects, grace }
     }
 
-    pub(super) fn bucket(&self) -> &str {
-        &self.bucket
-    }
-
     /// Takes a value out if it is too large to stay, and puts a stand-in in its place.
     pub(super) fn take_out(
         of: Of,
@@ -448,7 +444,8 @@ impl Values {
         Ok(listed.next)
     }
 
-    async fn stream_of(&self, large: bool) -> Result<stream::Stream<()>> {
+    /// The stream in which values of that size are.
+    pub(super) async fn stream_of(&self, large: bool) -> Result<stream::Stream<()>> {
         self.stream(&format!("{}_{}", if large { "OBJ" } else { "KV" }, self.bucket)).await
     }
 
