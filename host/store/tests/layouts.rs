@@ -38,7 +38,7 @@ const STEPS: [(&str, &str); 8] = [
     ),
     (
         "postgres/schema/0005_expiry.sql",
-        "564d4fcdc9696571dbe07fbd1a7b523f8846ec5eecb47e3d5931f3a4a6885197",
+        "65722e59a4345b78394b91b94e93631bdd2bfbdeff03d2b395fba47b7e33e841",
     ),
 ];
 

@@ -239,12 +239,12 @@ pub(super) async fn ready_lanes(
 ) -> Result<Vec<Lane>> {
     let mut sql = Sql::default();
     // Hops from lane to lane over the index, so that it costs the lanes with work, not all that ever were.
-    sql.push("with recursive some(lane) as ((select r.lane from $S.ready r order by r.lane limit 1) union all");
+    sql.push("with recursive hop(lane) as ((select r.lane from $S.ready r order by r.lane limit 1) union all");
     sql.push(
-        " select (select r.lane from $S.ready r where r.lane > some.lane order by r.lane limit 1)",
+        " select (select r.lane from $S.ready r where r.lane > hop.lane order by r.lane limit 1)",
     );
-    sql.push(" from some where some.lane is not null) select l.tenant, l.queue from some");
-    sql.push(" cross join lateral (select * from $S.lane l where l.id = some.lane offset 0) l where not l.paused");
+    sql.push(" from hop where hop.lane is not null) select l.tenant, l.queue from hop");
+    sql.push(" cross join lateral (select * from $S.lane l where l.id = hop.lane offset 0) l where not l.paused");
     if let Some(after) = after {
         sql.push(" and (l.tenant, l.queue) > (").text(after.tenant.as_str());
         sql.push(", ").text(after.queue.as_str()).push(")");

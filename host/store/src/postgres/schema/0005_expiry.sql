@@ -63,6 +63,6 @@ begin
     select count(*) into promoted from g;
     select greatest(s.due - v_now, 0) into wait from $S.scheduled s order by s.due, s.seq limit 1;
     -- What is due and could have been taken is held by somebody: to ask again at once would only turn round and round.
-    if promoted < p_max then wait := greatest(wait, 100); end if;
+    if promoted < p_max and wait = 0 then wait := 100; end if;
 end
 $fn$;
