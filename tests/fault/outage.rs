@@ -86,11 +86,14 @@ fn drains(backend: Backend) {
     assert!(status.success(), "it ended with {status}\n{}", worker.said());
     // What the log lacks of the outage is mended by who works next.
     let mut next = place.start("next", ["worker"]);
+    // Once it has run a task, it listens for signals.
+    let more = Batch::new("more", "rest", ["[1]"]);
+    more.enqueue(&place);
+    judge.drained(PATIENCE);
     judge.reconciled(PATIENCE);
-    // It may not even have begun to listen for that: there was perhaps nothing to mend.
     next.signal(Signal::TERM);
-    next.wait(PATIENCE);
-    story::check(&judge, &[slow]);
+    assert!(next.wait(PATIENCE).success(), "{}", next.said());
+    story::check(&judge, &[slow, more]);
 }
 
 /// Who enqueues meanwhile is told so, soon, and nothing is accepted.
