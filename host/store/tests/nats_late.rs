@@ -128,11 +128,17 @@ async fn what_was_given_up_long_ago_is_not_done_any_more() {
     proxy.set(Mode::HalfOpen);
     let error = far.enqueue(vec![task.clone()]).await.expect_err("nobody answers");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    near.enqueue(vec![task.clone()]).await.expect("it is accepted");
-    carry_out(&near, task.id).await;
+    stays_over([near, far], &proxy, task).await;
+}
+
+/// What the far one has given up, the near one does, to its end. Once the far one is back it is not done again.
+async fn stays_over([near, far]: [NatsTasks; 2], proxy: &Proxy, task: Task) {
+    let id = task.id;
+    near.enqueue(vec![task]).await.expect("it is accepted");
+    carry_out(&near, id).await;
     proxy.set(Mode::Pass);
     again(async || far.pause(&Lane::default(), false).await).await; // whatever was sent before is in the log by now
-    assert!(!is_there(&near, task.id).await, "it is over, and stays so");
+    assert!(!is_there(&near, id).await, "it is over, and stays so");
     agree(&near, &far).await;
     for store in [near, far] {
         store.close().await.expect("it closes");
@@ -161,15 +167,7 @@ async fn what_was_given_up_before_its_turn_came_is_not_done_any_more() {
         let error = answer.expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
-    near.enqueue(vec![task.clone()]).await.expect("it is accepted");
-    carry_out(&near, task.id).await;
-    proxy.set(Mode::Pass);
-    again(async || far.pause(&Lane::default(), false).await).await; // whatever was sent before is in the log by now
-    assert!(!is_there(&near, task.id).await, "it is over, and stays so");
-    agree(&near, &far).await;
-    for store in [near, far] {
-        store.close().await.expect("it closes");
-    }
+    stays_over([near, far], &proxy, task).await;
 }
 
 /// A message in an object takes few bytes of the log, and as long to start from as any other of its size.
